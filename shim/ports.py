@@ -1,0 +1,131 @@
+"""What the engine needs from outside, as protocols: the runtime, the handlers, time and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shim.lifecycle import Action
+from shim.records import ContainerRef, ContainerState, Hook, Outcome
+
+#: The caller's request metadata, passed on with the forwarded call: (key, value) pairs.
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod sandbox as the runtime knows it now. ``ips`` is empty on the host's network."""
+
+    id: str
+    name: str
+    namespace: str
+    uid: str
+    annotations: dict[str, str]
+    ips: tuple[str, ...]
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as the runtime knows it now. ``annotations`` are the container's own, and never change."""
+
+    ref: ContainerRef
+    state: ContainerState
+    annotations: dict[str, str]
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a container stands when it is not running: ``started`` tells an exit from a start that failed."""
+
+    started: bool
+    exit_code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one delivery: everything a handler needs.
+
+    ``budget`` is the seconds it may take (None: no bound); the engine cancels the handler when they are over.
+    """
+
+    delivery_id: str
+    number: int
+    hook: Hook
+    action: Action
+    container: Container
+    budget: float | None
+
+
+class Handler(Protocol):
+    """Carries out attempts of one kind of action."""
+
+    async def deliver(self, attempt: Attempt) -> Outcome:
+        """Carry the attempt out and return what it came to; only bugs raise.
+
+        Cancelling it ends the work, as far as the kind allows (an exec is killed, a connection closed).
+        """
+        ...
+
+
+class Runtime(Protocol):
+    """The container runtime, as far as the engine asks it. All raise RuntimeCallError.
+
+    Ids given to it may be prefixes, as people type them; ids in its answers are whole.
+    """
+
+    async def find(self, container_id: str) -> Container | None:
+        """The container as it is now with its pod, None if the runtime knows none by that id."""
+        ...
+
+    async def state(self, container_id: str) -> ContainerState | None:
+        """The state now, None if the container is gone."""
+        ...
+
+    async def ending(self, container_id: str) -> Ending | None:
+        """How a container that is not running ended, None if it is gone."""
+        ...
+
+    async def start(self, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
+        """StartContainer with the caller's own message; ``timeout`` is the seconds the caller still waits."""
+        ...
+
+    async def stop(self, container_id: str, timeout: int, metadata: Metadata, within: float) -> bytes:
+        """StopContainer; ``timeout`` whole seconds of grace, ``within`` seconds for the call itself."""
+        ...
+
+    async def wait_ended(self, container_id: str) -> None:
+        """Return when the container is not running any more (or is gone); survives the runtime's restart."""
+        ...
+
+    async def clear_leftover(self, container_id: str) -> None:
+        """Delete a task that a cut-off start left behind, if there is one."""
+        ...
+
+
+class Clock(Protocol):
+    """Time and chance come in through here, so that tests need no sleep."""
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's id of this boot."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for people."""
+        ...
+
+    def boottime(self) -> float:
+        """Seconds of the boot's clock, which goes on over a restart of the daemon."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def new_id(self) -> str:
+        """A fresh id: letters and digits, at most 32."""
+        ...

@@ -1,0 +1,168 @@
+"""The records that the journal keeps and the engine passes on. All are frozen: a change is a new record.
+
+Times named ``*_at`` are seconds since the epoch, for people; deadlines are seconds of the boot's clock
+(CLOCK_BOOTTIME) and mean nothing without their ``boot_id``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Hook(StrEnum):
+    """Which of a container's two moments; the values are Kubernetes' field names."""
+
+    POST_START = "postStart"
+    PRE_STOP = "preStop"
+
+
+class OperationKind(StrEnum):
+    """What a caller asked for."""
+
+    START = "start"
+    STOP = "stop"
+
+
+class Reason(StrEnum):
+    """Why an operation exists."""
+
+    START_CONTAINER = "StartContainer"
+    STOP_CONTAINER = "StopContainer"
+    POST_START_FAILED = "FailedPostStart"
+
+
+class OperationState(StrEnum):
+    """How far an operation has come; the diagram is in ``shim.table``."""
+
+    ACCEPTED = "accepted"
+    HOOKS_DONE = "hooks_done"
+    FORWARDED = "forwarded"
+    DONE = "done"
+
+
+class DeliveryState(StrEnum):
+    """What became of one hook; the diagram is in ``shim.table``."""
+
+    ARMED = "armed"
+    PENDING = "pending"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXITED = "exited"
+    VOID = "void"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to happen."""
+        return self in (DeliveryState.ARMED, DeliveryState.PENDING, DeliveryState.DELIVERING)
+
+
+class ContainerState(StrEnum):
+    """The runtime's own words (CRI api.proto, ContainerState)."""
+
+    CREATED = "CONTAINER_CREATED"
+    RUNNING = "CONTAINER_RUNNING"
+    EXITED = "CONTAINER_EXITED"
+    UNKNOWN = "CONTAINER_UNKNOWN"
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether a stop finds a process: UNKNOWN counts, since containerd kills it."""
+        return self in (ContainerState.RUNNING, ContainerState.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRef:
+    """Who a container is: what every record, event and error text names. Never changes."""
+
+    id: str
+    sandbox_id: str
+    name: str
+    pod: str
+    namespace: str
+    uid: str
+
+    @property
+    def pod_text(self) -> str:
+        """The pod as the kubelet's texts write it: ``name_namespace(uid)``."""
+        return f"{self.pod}_{self.namespace}({self.uid})"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a caller asked and was accepted.
+
+    ``timeout`` is what is forwarded to StopContainer in whole seconds (0 for a start); ``deadline`` ends the
+    current phase, in seconds of the boot's clock (None: no bound).
+    """
+
+    id: str
+    kind: OperationKind
+    reason: Reason
+    container: ContainerRef
+    state: OperationState
+    timeout: int
+    deadline: float | None
+    boot_id: str
+    created_at: float
+    finished_at: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to. ``error`` is empty for a success; it never holds the handler's output.
+
+    ``output`` is the tail of what the handler said, for the node's owner alone.
+    """
+
+    error: str = ""
+    exit_status: int | None = None
+    http_status: int | None = None
+    output: bytes = b""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the hook has done what it was for."""
+        return not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One hook of one operation.
+
+    ``handler`` is the declaration as JSON (``{"exec": {"command": [...]}}``). ``attempts`` counts how often it
+    was sent; ``interruptions`` how often the daemon ended in the middle.
+    """
+
+    id: str
+    operation_id: str
+    container: ContainerRef
+    hook: Hook
+    position: int
+    handler: str
+    state: DeliveryState
+    created_at: float
+    attempts: int = 0
+    interruptions: int = 0
+    finished_at: float | None = None
+    outcome: Outcome = Outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A Warning about a pod, as ``kubectl describe pod`` shows the kubelet's."""
+
+    at: float
+    reason: str
+    container: ContainerRef
+    delivery_id: str
+    message: str
+
+    @property
+    def field_path(self) -> str:
+        """The part of the pod that the event is about (Kubernetes ObjectReference.fieldPath)."""
+        return f"spec.containers{{{self.container.name}}}"
