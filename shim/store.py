@@ -1,0 +1,263 @@
+"""The journal's file: SQLite, and the SQL that guards its states a second time.
+
+Synchronous and single-threaded; ``shim.journal`` puts it on its writer thread. ``read_only`` opens it beside a
+running daemon, for the command line.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
+from shim.errors import JournalConflictError, JournalError, JournalUnavailableError
+from shim.records import (
+    ContainerRef,
+    Delivery,
+    DeliveryState,
+    Event,
+    Hook,
+    Operation,
+    OperationKind,
+    OperationState,
+    Outcome,
+    Reason,
+)
+
+#: The file's name in the state directory.
+FILE = "journal.db"
+
+#: The schema's version in PRAGMA user_version; one migration_N.sql leads to each.
+VERSION = 1
+
+_SQL = resources.files("shim") / "sql"
+
+
+def _statements() -> dict[str, str]:
+    parts = re.split(r"^-- name: (\w+)\n", (_SQL / "statements.sql").read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+_STATEMENTS = _statements()
+
+
+class Store:
+    """An open journal file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._db.row_factory = sqlite3.Row
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open or create the journal at ``path`` for writing, and bring its schema up to date.
+
+        WAL with synchronous=FULL: a commit that returned survives the machine. Raises JournalError for a file that
+        is not a journal or is of a newer version, JournalUnavailableError if it cannot be written.
+        """
+        try:
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        except sqlite3.Error as error:
+            raise JournalUnavailableError(f"journal {path} cannot be opened: {error}") from error
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                db.execute(f"PRAGMA {pragma}")
+            store = cls(db)
+            store._migrate(path)
+        except sqlite3.OperationalError as error:
+            db.close()
+            raise JournalUnavailableError(f"journal {path} cannot be written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            db.close()
+            raise JournalError(f"journal {path} cannot be read: {error}. Move it away to begin a new one.") from error
+        except JournalError:
+            db.close()
+            raise
+        return store
+
+    @classmethod
+    def read_only(cls, path: Path) -> Self:
+        """Open an existing journal for reading, beside a daemon or without one. Raises JournalError."""
+        try:
+            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise JournalError(f"journal {path} cannot be read: {error}") from error
+        if version != VERSION:
+            db.close()
+            raise JournalError(f"journal {path} has version {version}; this hookshim reads version {VERSION}")
+        return cls(db)
+
+    def _migrate(self, path: Path) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise JournalError(
+                f"journal {path} has version {version}, newer than this hookshim's {VERSION}: "
+                "run the newer hookshim, or move the journal away to begin a new one"
+            )
+        for number in range(version + 1, VERSION + 1):
+            script = (_SQL / f"migration_{number}.sql").read_text()
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    def close(self) -> None:
+        """Close the file; the WAL is folded into it by the last connection."""
+        self._db.close()
+
+    def commit(self, groups: Sequence[Sequence[Change]]) -> list[JournalConflictError | None]:
+        """Apply each group whole or not at all, all of them in one transaction with one fsync.
+
+        A group that finds a record in another state than it expects is left out, with its error at its place in the
+        answer; the others stand. Raises JournalUnavailableError if nothing could be written.
+        """
+        results: list[JournalConflictError | None] = []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for group in groups:
+                self._db.execute("SAVEPOINT one")
+                try:
+                    for change in group:
+                        self._apply(change)
+                except (sqlite3.IntegrityError, JournalConflictError) as error:
+                    self._db.execute("ROLLBACK TO one")
+                    results.append(JournalConflictError(str(error)))
+                else:
+                    results.append(None)
+                self._db.execute("RELEASE one")
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalUnavailableError(f"the journal cannot be written: {error}") from error
+        return results
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case InsertOperation(operation):
+                self._run("insert_container", asdict(operation.container))
+                self._run("insert_operation", _operation_row(operation))
+            case UpdateOperation(operation, expected):
+                self._update("update_operation", _operation_row(operation), expected, f"operation {operation.id}")
+            case InsertDelivery(delivery):
+                self._run("insert_delivery", _delivery_row(delivery))
+            case UpdateDelivery(delivery, expected):
+                self._update("update_delivery", _delivery_row(delivery), expected, f"delivery {delivery.id}")
+            case InsertEvent(event):
+                self._run("insert_event", _event_row(event))
+
+    def _run(self, name: str, values: dict[str, Any]) -> sqlite3.Cursor:
+        return self._db.execute(_STATEMENTS[name], values)
+
+    def _update(self, name: str, values: dict[str, Any], expected: str, what: str) -> None:
+        if self._run(name, values | {"expected": expected}).rowcount != 1:
+            raise JournalConflictError(f"{what} is not {expected} in the journal; wanted {values['state']}")
+
+    def open_operations(self) -> list[Operation]:
+        """Every operation that is not done, oldest first."""
+        return [_operation(row) for row in self._run("open_operations", {})]
+
+    def deliveries_of_open_operations(self) -> list[Delivery]:
+        """Every delivery, open or not, of an operation that is not done."""
+        return [_delivery(row) for row in self._run("deliveries_of_open_operations", {})]
+
+    def deliveries_of(self, container_id: str) -> list[Delivery]:
+        """All that was ever recorded for one container, oldest first."""
+        return [_delivery(row) for row in self._run("deliveries_of_container", {"container_id": container_id})]
+
+    def deliveries(self) -> list[Delivery]:
+        """All deliveries, oldest first."""
+        return [_delivery(row) for row in self._run("deliveries", {})]
+
+    def events(self) -> list[Event]:
+        """All events, oldest first."""
+        return [
+            Event(row["at"], row["reason"], _container(row), row["delivery_id"], row["message"])
+            for row in self._run("events", {})
+        ]
+
+
+def _operation_row(operation: Operation) -> dict[str, Any]:
+    return {
+        "id": operation.id,
+        "kind": operation.kind,
+        "reason": operation.reason,
+        "container_id": operation.container.id,
+        "state": operation.state,
+        "timeout": operation.timeout,
+        "deadline": operation.deadline,
+        "boot_id": operation.boot_id,
+        "created_at": operation.created_at,
+        "finished_at": operation.finished_at,
+        "error": operation.error,
+    }
+
+
+def _delivery_row(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "operation_id": delivery.operation_id,
+        "container_id": delivery.container.id,
+        "hook": delivery.hook,
+        "position": delivery.position,
+        "handler": delivery.handler,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "interruptions": delivery.interruptions,
+        "error": delivery.outcome.error,
+        "exit_status": delivery.outcome.exit_status,
+        "http_status": delivery.outcome.http_status,
+        "output": delivery.outcome.output,
+        "created_at": delivery.created_at,
+        "finished_at": delivery.finished_at,
+    }
+
+
+def _event_row(event: Event) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "reason": event.reason,
+        "container_id": event.container.id,
+        "delivery_id": event.delivery_id,
+        "message": event.message,
+    }
+
+
+def _container(row: sqlite3.Row) -> ContainerRef:
+    return ContainerRef(row["container_id"], row["sandbox_id"], row["name"], row["pod"], row["namespace"], row["uid"])
+
+
+def _operation(row: sqlite3.Row) -> Operation:
+    return Operation(
+        id=row["id"],
+        kind=OperationKind(row["kind"]),
+        reason=Reason(row["reason"]),
+        container=_container(row),
+        state=OperationState(row["state"]),
+        timeout=row["timeout"],
+        deadline=row["deadline"],
+        boot_id=row["boot_id"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        error=row["error"],
+    )
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        operation_id=row["operation_id"],
+        container=_container(row),
+        hook=Hook(row["hook"]),
+        position=row["position"],
+        handler=row["handler"],
+        state=DeliveryState(row["state"]),
+        created_at=row["created_at"],
+        attempts=row["attempts"],
+        interruptions=row["interruptions"],
+        finished_at=row["finished_at"],
+        outcome=Outcome(row["error"], row["exit_status"], row["http_status"], row["output"]),
+    )
