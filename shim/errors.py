@@ -23,7 +23,7 @@ class RuntimeCallError(HookshimError):
     """
 
     #: The call may or may not have had its effect: the connection, not the runtime, ended it.
-    AMBIGUOUS = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN_OUTCOME"})
+    AMBIGUOUS = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 
     def __init__(self, code: str, message: str, details: bytes = b"") -> None:
         super().__init__(f"{code}: {message}")
@@ -51,3 +51,15 @@ class JournalConflictError(JournalError):
 
 class JournalUnavailableError(JournalError):
     """The journal cannot be written now (disk full, read-only, failing); nothing was applied."""
+
+
+class HookFailedError(HookshimError):
+    """A PostStart failed, so its container was stopped; the message is what StartContainer answers."""
+
+
+class StoppedError(HookshimError):
+    """A stop came while PostStart ran; the message is what StartContainer answers."""
+
+
+class ClosingError(HookshimError):
+    """hookshim is shutting down and takes no new work."""

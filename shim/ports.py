@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shim.changes import Change
 from shim.lifecycle import Action
-from shim.records import ContainerRef, ContainerState, Hook, Outcome
+from shim.records import ContainerRef, ContainerState, Delivery, Hook, Operation, Outcome
 
 #: The caller's request metadata, passed on with the forwarded call: (key, value) pairs.
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -93,8 +94,11 @@ class Runtime(Protocol):
         """StartContainer with the caller's own message; ``timeout`` is the seconds the caller still waits."""
         ...
 
-    async def stop(self, container_id: str, timeout: int, metadata: Metadata, within: float) -> bytes:
-        """StopContainer; ``timeout`` whole seconds of grace, ``within`` seconds for the call itself."""
+    async def stop(self, container_id: str, timeout: int, request: bytes, metadata: Metadata, within: float) -> bytes:
+        """StopContainer; ``timeout`` whole seconds of grace, ``within`` seconds for the call itself.
+
+        ``request`` is the caller's own message, or empty; its other fields go on with it.
+        """
         ...
 
     async def wait_ended(self, container_id: str) -> None:
@@ -107,7 +111,7 @@ class Runtime(Protocol):
 
 
 class Clock(Protocol):
-    """Time and chance come in through here, so that tests need no sleep."""
+    """Time and chance come in through here; waiting is the event loop's, which tests replace."""
 
     @property
     def boot_id(self) -> str:
@@ -122,10 +126,22 @@ class Clock(Protocol):
         """Seconds of the boot's clock, which goes on over a restart of the daemon."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
     def new_id(self) -> str:
         """A fresh id: letters and digits, at most 32."""
+        ...
+
+
+class Journal(Protocol):
+    """What is kept on disk. A commit that returned survives whatever dies."""
+
+    async def commit(self, *changes: Change) -> None:
+        """Apply all of the changes or none. Raises JournalConflictError, JournalUnavailableError."""
+        ...
+
+    async def deliveries_of(self, container_id: str) -> list[Delivery]:
+        """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
+        ...
+
+    async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
+        """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
         ...

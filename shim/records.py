@@ -60,6 +60,10 @@ class DeliveryState(StrEnum):
         return self in (DeliveryState.ARMED, DeliveryState.PENDING, DeliveryState.DELIVERING)
 
 
+#: Outcomes that a person should hear of: each comes with an event.
+ANNOUNCED = frozenset({DeliveryState.FAILED, DeliveryState.MISSED})
+
+
 class ContainerState(StrEnum):
     """The runtime's own words (CRI api.proto, ContainerState)."""
 
@@ -67,6 +71,11 @@ class ContainerState(StrEnum):
     RUNNING = "CONTAINER_RUNNING"
     EXITED = "CONTAINER_EXITED"
     UNKNOWN = "CONTAINER_UNKNOWN"
+
+    @property
+    def startable(self) -> bool:
+        """Whether a start can have an effect."""
+        return self is ContainerState.CREATED
 
     @property
     def stoppable(self) -> bool:

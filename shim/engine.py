@@ -1,0 +1,179 @@
+"""The engine's front: starts and stops of containers come in, what they came to goes out.
+
+What is accepted runs in tasks of the engine's own: a caller that leaves takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from shim import plan
+from shim.actor import Actor
+from shim.changes import InsertEvent
+from shim.errors import (
+    ClosingError,
+    DeclarationError,
+    JournalUnavailableError,
+    RuntimeCallError,
+)
+from shim.failpoints import Failpoint
+from shim.lifecycle import Lifecycle, effective
+from shim.ports import Container, Ending, Metadata
+from shim.records import ContainerState, Delivery, Operation, OperationKind
+from shim.recovery import Now, Verdict, reconcile
+from shim.tools import Tools
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """All containers' actors. One a daemon; belongs to one event loop."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._actors: dict[str, Actor] = {}
+        self._closing = False
+
+    def check(self, name: str, annotations: dict[str, str], pod_annotations: dict[str, str]) -> None:
+        """Raise DeclarationError if a container declared so could not be started."""
+        effective(name, annotations, pod_annotations)
+
+    async def start(
+        self, container: Container, request: bytes, metadata: Metadata, seconds_left: float | None
+    ) -> bytes | None:
+        """StartContainer, returned when its PostStart has an outcome; None: no hooks here, forward it untouched.
+
+        ``container`` as the runtime has just shown it, ``request`` the caller's message. Raises DeclarationError,
+        JournalUnavailableError and ClosingError (nothing was done), RuntimeCallError (the runtime's own answer),
+        HookFailedError and StoppedError.
+        """
+        known = container.ref.id in self._actors
+        if not known and not container.state.startable:
+            return None
+        lifecycle = plan.lifecycle(container)
+        if not known and lifecycle == Lifecycle():
+            return None
+        self._refuse_if_closing()
+        with self._actor(container.ref.id) as actor:
+            work = actor.start(container, lifecycle, request, metadata, seconds_left)
+            return await self._own(work, f"StartContainer {container.ref.id}", actor)
+
+    async def stop(self, container: Container, timeout: int, request: bytes, metadata: Metadata) -> bytes | None:
+        """StopContainer with its PreStop; None: no hooks here, forward it untouched. ``timeout`` in seconds.
+
+        What is forwarded in the end is ``request`` with what is left of the timeout.
+
+        Raises ClosingError (nothing was done) and RuntimeCallError (the runtime's own answer).
+        """
+        if container.ref.id not in self._actors and not _has_hooks(container):
+            return None
+        self._refuse_if_closing()
+        with self._actor(container.ref.id) as actor:
+            work = actor.stop(container, plan.clamp(timeout), request, metadata)
+            return await self._own(work, f"StopContainer {container.ref.id}", actor)
+
+    async def recover(self) -> int:
+        """Reconcile the journal with the runtime, and set going what is open. Returns how many operations are.
+
+        Raises RuntimeCallError while the runtime does not answer, and JournalUnavailableError; call it again then.
+        """
+        await self._tools.hit(Failpoint.RECOVERY_RECONCILE)
+        by_container: dict[str, list[tuple[Operation, list[Delivery]]]] = {}
+        for operation, deliveries in await self._tools.journal.open_work():
+            by_container.setdefault(operation.container.id, []).append((operation, deliveries))
+        for container_id, work in by_container.items():
+            # An actor is there if an earlier call of recover() has come as far as this container.
+            if container_id not in self._actors:
+                await self._recover(container_id, work)
+        await self._tools.hit(Failpoint.RECOVERY_RECONCILED)
+        return len(self._actors)
+
+    async def _recover(self, container_id: str, work: list[tuple[Operation, list[Delivery]]]) -> None:
+        try:
+            container = await self._tools.runtime.find(container_id)
+            ending = await self._ending(container, work)
+            # The stop first: a PostStart that is open beside it is not sent again.
+            work.sort(key=lambda item: item[0].kind is OperationKind.START)
+            now = Now(
+                at=self._tools.clock.wall(),
+                boot_id=self._tools.clock.boot_id,
+                max_interruptions=self._tools.settings.max_interruptions,
+                stopping=work[0][0].kind is OperationKind.STOP,
+            )
+            for operation, deliveries in work:
+                verdict = reconcile(now, operation, deliveries, container, ending)
+                await self._apply(verdict, container_id, container)
+        except RuntimeCallError as error:
+            if error.ambiguous:
+                raise
+            log.exception("open work cannot be reconciled with the runtime and is left", container=container_id)
+        except JournalUnavailableError:
+            raise
+        except Exception:
+            # One row that cannot be moved must not keep the node's containers from being served.
+            log.exception("open work cannot be moved and is left", container=container_id)
+
+    async def _ending(self, container: Container | None, work: list[tuple[Operation, list[Delivery]]]) -> Ending | None:
+        if container is None or container.state is not ContainerState.EXITED:
+            return None
+        ending = await self._tools.runtime.ending(container.ref.id)
+        if ending is not None and not ending.started and any(op.kind is OperationKind.START for op, _ in work):
+            await self._tools.runtime.clear_leftover(container.ref.id)
+        return ending
+
+    async def _apply(self, verdict: Verdict, container_id: str, container: Container | None) -> None:
+        if verdict.kill and container is not None:
+            with self._actor(container_id) as actor:
+                actor.spawn(actor.kill(container, list(verdict.changes)), f"kill {container_id}")
+            return
+        if verdict.changes:
+            await self._tools.journal.commit(*verdict.changes)
+        for change in verdict.changes:
+            if isinstance(change, InsertEvent):
+                self._tools.announce(change.event)
+        if verdict.operation is not None and container is not None:
+            with self._actor(container_id) as actor:
+                actor.resume(container, verdict.operation, verdict.delivery)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new work, give what runs ``seconds`` to end, and leave the rest to the journal."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._tools.tasks.idle()
+        except TimeoutError:
+            log.info("leaving open work to the next start", operations=len(self._actors))
+        await self._tools.tasks.cancel()
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise ClosingError("hookshim is shutting down; try again")
+
+    @contextmanager
+    def _actor(self, container_id: str) -> Iterator[Actor]:
+        actor = self._actors.get(container_id)
+        if actor is None:
+            actor = self._actors[container_id] = Actor(self._tools, container_id, self._drop)
+        with actor.used():
+            yield actor
+
+    def _drop(self, actor: Actor) -> None:
+        self._actors.pop(actor.container_id, None)
+
+    async def _own(self, work: Coroutine[Any, Any, T], name: str, actor: Actor) -> T:
+        """Wait for ``work`` without owning it: it goes on when the caller leaves."""
+        return await asyncio.shield(actor.spawn(work, name))
+
+
+def _has_hooks(container: Container) -> bool:
+    try:
+        return plan.lifecycle(container) != Lifecycle()
+    except DeclarationError:
+        return True

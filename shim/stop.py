@@ -1,0 +1,224 @@
+"""A stop of one container, from its acceptance until the container is not running.
+
+PreStop runs first, then what is left of the grace is forwarded. Every caller that comes meanwhile joins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+import structlog
+
+from shim.attempt import Result, carry_out
+from shim.changes import Change, UpdateOperation
+from shim.countdown import Countdown
+from shim.errors import RuntimeCallError
+from shim.failpoints import Failpoint
+from shim.ledger import Ledger
+from shim.lifecycle import action_from_json
+from shim.plan import MINIMUM_GRACE, grace_left, stop_budget
+from shim.ports import Attempt, Container, Metadata
+from shim.records import Delivery, DeliveryState, Operation, OperationState
+from shim.table import OperationEvent
+from shim.tools import Tools
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a forwarded stop may take beyond its grace: after KILL, containerd waits for as long as it is let.
+FORWARD_MARGIN = 120.0
+
+#: Seconds between two tries to finish a stop that containerd answered with an error.
+RETRY_MIN, RETRY_MAX = 0.2, 30.0
+
+
+class StopRun:
+    """One open stop operation, and the callers that wait for it."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        ledger: Ledger,
+        container: Container,
+        operation: Operation,
+        delivery: Delivery | None,
+        request: bytes = b"",
+        metadata: Metadata = (),
+    ) -> None:
+        """``delivery`` is the PreStop: pending or delivering while it is to be run, None if there is none.
+
+        ``request`` and ``metadata`` are the first caller's, and are forwarded.
+        """
+        self._tools = tools
+        self._ledger = ledger
+        self._container = container
+        self._operation = operation
+        self._delivery = delivery
+        self._request = request
+        self._metadata = metadata
+        self._countdown = Countdown(tools.clock, operation.deadline)
+        self._waiting: list[asyncio.Future[bytes]] = []
+        self._nudge = asyncio.Event()
+        self._hurried = False
+        self.ended = asyncio.Event()
+
+    def wait(self) -> asyncio.Future[bytes]:
+        """The runtime's answer to the next StopContainer that ends; raises RuntimeCallError."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._nudge.set()
+        return answer
+
+    async def join(self, timeout: int) -> None:
+        """Take another caller's ``timeout`` into account: the countdown may get shorter, never longer.
+
+        One that sends 0 wants a kill: the hook keeps its budget, and what is forwarded after it is the minimum.
+        """
+        now = self._tools.clock.boottime()
+        budget = stop_budget(timeout, self._container, self._tools.settings)
+        merged = min(filter(None, (self._operation.timeout, timeout)), default=0)
+        if timeout == 0 and merged:
+            self._hurried = True
+            if self._operation.state is OperationState.FORWARDED:
+                budget = MINIMUM_GRACE
+        shorter = self._countdown.shorten(now + budget)
+        if shorter or merged != self._operation.timeout:
+            self._operation = replace(self._operation, deadline=self._countdown.deadline, timeout=merged)
+            await self._ledger.note(UpdateOperation(self._operation, self._operation.state))
+
+    async def go(self, post_start: asyncio.Event | None = None) -> None:
+        """Carry the operation out, after ``post_start`` is set. Ends only when the container is not running."""
+        if post_start is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._countdown.left()):
+                    await post_start.wait()
+        await self._tools.hit(Failpoint.STOP_ACCEPTED)
+        changes: list[Change] = []
+        if self._delivery is not None and self._delivery.state.open:
+            result = await self._deliver(self._delivery)
+            await self._tools.hit(Failpoint.PRE_STOP_RAN)
+            self._delivery, changes = self._ledger.settled(self._delivery, result.outcome, result.event)
+        if self._operation.state is OperationState.ACCEPTED:
+            changes.append(self._move(OperationEvent.HOOKS_ENDED))
+        response = await self._finish(changes)
+        await self._tools.hit(Failpoint.STOP_ANSWERED)
+        await self._ledger.note(self._move(OperationEvent.END))
+        await self._tools.hit(Failpoint.STOP_COMMITTED)
+        self.ended.set()
+        self._answer(response)
+
+    async def kill(self) -> None:
+        """Stop the container with nothing but the runtime: for when ``go`` has met a bug."""
+        container_id, timeout = self._container.ref.id, self._operation.timeout
+        try:
+            response = await self._tools.runtime.stop(
+                container_id, timeout, self._request, self._metadata, within=timeout + FORWARD_MARGIN
+            )
+        except RuntimeCallError as error:
+            self._answer(error)
+        else:
+            self._answer(response)
+        self.ended.set()
+
+    async def _deliver(self, delivery: Delivery) -> Result:
+        if delivery.state is DeliveryState.PENDING:
+            await self._tools.hit(Failpoint.RECOVERY_SEND)
+            delivery, change = self._ledger.sent(delivery)
+            await self._ledger.note(change)
+            await self._tools.hit(Failpoint.RECOVERY_SENT)
+            # A hook that is sent again gets a chance, also if the grace is over.
+            earliest = self._tools.clock.boottime() + MINIMUM_GRACE
+            self._countdown = Countdown(self._tools.clock, max(self._countdown.deadline or earliest, earliest))
+        self._delivery = delivery
+        attempt = Attempt(
+            delivery.id,
+            delivery.attempts,
+            delivery.hook,
+            action_from_json(delivery.handler),
+            self._container,
+            self._countdown.left(),
+        )
+        return await carry_out(self._tools, attempt, self._countdown)
+
+    async def _finish(self, changes: list[Change]) -> bytes:
+        """Forward until the container is not running; ``changes`` are committed before the first time."""
+        pause = RETRY_MIN
+        while True:
+            if self._operation.state is OperationState.HOOKS_DONE:
+                changes.append(self._move(OperationEvent.FORWARD))
+            if changes:
+                await self._ledger.note(*changes)
+            await self._tools.hit(Failpoint.PRE_STOP_COMMITTED)
+            try:
+                return await self._forward()
+            except RuntimeCallError as error:
+                log.warning(
+                    "the runtime did not stop the container; trying again",
+                    container=self._container.ref.id,
+                    error=str(error),
+                )
+                changes = [self._move(OperationEvent.FORWARD_FAILED, str(error))]
+                self._nudge.clear()
+                self._answer(error)
+            await self._pause(pause)
+            pause = min(pause * 2, RETRY_MAX)
+            if not await self._running():
+                return b""
+
+    async def _forward(self) -> bytes:
+        """StopContainer with what is left of the grace, and once more whenever that gets less."""
+        calls: set[asyncio.Task[bytes]] = set()
+        shortened: asyncio.Task[None] | None = None
+        try:
+            while True:
+                seconds = self._grace_left()
+                call = self._tools.runtime.stop(
+                    self._container.ref.id, seconds, self._request, self._metadata, within=seconds + FORWARD_MARGIN
+                )
+                calls.add(asyncio.create_task(call, name=f"StopContainer {self._container.ref.id}"))
+                shortened = asyncio.create_task(self._countdown.shortened(), name="shortened")
+                while not shortened.done():
+                    await asyncio.wait({shortened, *calls}, return_when=asyncio.FIRST_COMPLETED)
+                    if ended := [call for call in calls if call.done()]:
+                        good = [call for call in ended if call.exception() is None]
+                        if good or len(ended) == len(calls):
+                            return (good or ended)[0].result()
+                        calls.difference_update(ended)
+        finally:
+            rest = {task for task in (shortened, *calls) if task is not None}
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest)
+
+    def _grace_left(self) -> int:
+        timeout = self._operation.timeout
+        left = 0.0 if self._hurried else self._countdown.left()
+        return timeout if left is None else grace_left(timeout, left)
+
+    async def _running(self) -> bool:
+        try:
+            state = await self._tools.runtime.state(self._container.ref.id)
+        except RuntimeCallError:
+            return True
+        return state is not None and state.stoppable
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._nudge.wait()
+
+    def _move(self, event: OperationEvent, error: str = "") -> Change:
+        self._operation, change = self._ledger.moved(self._operation, event, error)
+        return change
+
+    def _answer(self, answer: bytes | RuntimeCallError) -> None:
+        for waiting in self._waiting:
+            if waiting.done():
+                continue
+            if isinstance(answer, bytes):
+                waiting.set_result(answer)
+            else:
+                waiting.set_exception(answer)
+                waiting.exception()  # its caller may have left
+        self._waiting.clear()

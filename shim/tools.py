@@ -1,0 +1,73 @@
+"""What every actor is given: the ports, the settings, and tasks that somebody owns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from shim.failpoints import Failpoint, Failpoints
+from shim.lifecycle import Action
+from shim.plan import Settings
+from shim.ports import Clock, Handler, Journal, Runtime
+from shim.records import Event
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Tasks:
+    """The engine's tasks: each has a name, none is forgotten, all are ended by ``cancel``."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run ``work`` as a task of its own, whoever waits for it. An error nobody took is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def idle(self) -> None:
+        """Return when no task is left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def cancel(self) -> None:
+        """End all tasks that are left; what they were at stays in the journal as it is."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Taking the exception here keeps asyncio from complaining about a caller that has left.
+            task.exception()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The engine's ports and settings, one set a daemon."""
+
+    runtime: Runtime
+    handlers: Mapping[type[Action], Handler]
+    journal: Journal
+    clock: Clock
+    settings: Settings = field(default_factory=Settings)
+    failpoints: Failpoints = field(default_factory=Failpoints)
+    tasks: Tasks = field(default_factory=Tasks)
+    announce: Callable[[Event], None] = lambda _event: None
+
+    async def hit(self, name: Failpoint) -> None:
+        """Pass a failpoint."""
+        await self.failpoints.hit(name)
