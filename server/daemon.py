@@ -1,0 +1,148 @@
+"""The daemon: everything wired together, from the lock on the state directory to the last record at shutdown.
+
+The socket is there from the start and says why it cannot serve yet; it serves once the journal is reconciled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+from contextlib import AsyncExitStack
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+
+from server import VERSION
+from server.backend import Backend
+from server.clock import SystemClock
+from server.config import Config
+from server.front import Gate, GrpcFront
+from server.handlers.exec import ExecHandler
+from server.handlers.http import HttpHandler
+from server.intercept import Interception
+from server.lock import StateLock
+from server.runtime import CriRuntime
+from shim.engine import Engine
+from shim.errors import JournalUnavailableError, RuntimeCallError
+from shim.failpoints import Failpoints
+from shim.journal import Journal
+from shim.lifecycle import ExecAction, HttpGetAction
+from shim.plan import Settings
+from shim.records import Event
+from shim.store import FILE
+from shim.tools import Tools
+
+log = structlog.get_logger(__name__)
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the process's exit status.
+
+    Raises StateDirectoryError, StateLockedError, JournalError, ListenError, FailpointError: then nothing was begun.
+    """
+    with StateLock(config.state_dir):
+        asyncio.run(_serve(config))
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    failpoints = Failpoints(os.environ.get("HOOKSHIM_FAILPOINTS", ""))
+    if armed := failpoints.describe():
+        log.warning("failpoints are armed: this daemon will end or hang on purpose", failpoints=armed)
+    stop = _stop_signals()
+    async with AsyncExitStack() as stack:
+        journal = await Journal.open(config.state_dir / FILE)
+        stack.push_async_callback(journal.close)
+        client, backend = Backend(config.containerd), Backend(config.containerd)
+        stack.push_async_callback(client.close)
+        stack.push_async_callback(backend.close)
+        runtime = CriRuntime(client)
+        engine = Engine(
+            Tools(
+                runtime=runtime,
+                handlers={ExecAction: ExecHandler(runtime), HttpGetAction: HttpHandler()},
+                journal=journal,
+                clock=SystemClock(),
+                settings=_settings(config),
+                failpoints=failpoints,
+                announce=_announce,
+            )
+        )
+        gate = Gate(_not_yet(config, "starting"))
+        front = GrpcFront(config.listen, backend, Interception(engine, runtime), gate)
+        await front.start()
+        log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
+        recovery = asyncio.create_task(_recover(config, engine, client, gate), name="recovery")
+        await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
+        if recovery.done():
+            recovery.result()
+        await stop.wait()
+        log.info("shutting down", drain_seconds=config.drain_seconds)
+        recovery.cancel()
+        await asyncio.wait({recovery})
+        await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
+    log.info("stopped")
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        default_grace=math.ceil(config.default_grace_seconds), zero_timeout_runs=config.zero_timeout == "run"
+    )
+
+
+async def _recover(config: Config, engine: Engine, client: Backend, gate: Gate) -> None:
+    """Reconcile, however long containerd takes to answer, then let the callers in."""
+
+    def report(reason: str) -> None:
+        gate.reason = _not_yet(config, reason)
+
+    def again(state: RetryCallState) -> None:
+        reason = str(state.outcome.exception()) if state.outcome else ""
+        log.warning("recovery is not done; trying again", reason=reason)
+        report(reason)
+
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError | JournalUnavailableError)),
+        wait=wait_exponential(0.1, max=2),
+        after=again,
+    ):
+        with attempt:
+            await client.wait_until_reachable(report=report)
+            resumed = await engine.recover()
+    gate.reason = None
+    log.info("serving", resumed_containers=resumed)
+
+
+def _not_yet(config: Config, reason: str) -> str:
+    return f"hookshim at {config.listen} does not serve yet: {reason}"
+
+
+def _announce(event: Event) -> None:
+    log.warning(
+        event.reason,
+        message=event.message,
+        delivery=event.delivery_id,
+        pod=event.container.pod,
+        namespace=event.container.namespace,
+        uid=event.container.uid,
+        container=event.container.name,
+        container_id=event.container.id,
+        field_path=event.field_path,
+    )
+
+
+def _stop_signals() -> asyncio.Event:
+    """Set at the first SIGTERM or SIGINT; the second one ends the process at once, as unhandled."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first)
+    return stop

@@ -1,0 +1,171 @@
+"""One call carried from a client to containerd and back, as bytes.
+
+Everything a peer can see goes through: messages, metadata, deadline, cancellation, half-close, status, details,
+trailers. What is read here on one side is written on the other before more is read, so that a slow peer slows down
+the other one, and nothing piles up in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import grpc
+from grpc import aio
+
+from server.front.metadata import passed_on
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+    from typing import Never, TypeAlias
+
+    from server.backend import Backend
+    from server.front.metadata import Pairs
+
+    Context: TypeAlias = aio.ServicerContext[bytes, bytes]
+    StreamCall: TypeAlias = aio.StreamStreamCall[bytes, bytes]
+
+_T = TypeVar("_T")
+
+#: The end of a client's messages; the stubs know `read` as never returning it.
+_EOF = cast("bytes", aio.EOF)
+
+#: grpc shows a client's cancellation first as the end of its messages, and a few turns of the event loop later as
+#: what it is. This many seconds are waited in between: containerd must not take a cancelled stream for a whole one.
+_CANCEL_FOLLOWS = 0.005
+
+#: What grpc sets as a call's status when a message could not be sent.
+_UNSENT = "Internal error from Core"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ended. ``trailers`` includes the binary status details, if there are any."""
+
+    code: grpc.StatusCode
+    message: str = ""
+    trailers: Pairs = ()
+
+
+class Forwarder:
+    """Carries calls to one containerd."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def unary(self, method: str, request: bytes, context: Context) -> bytes:
+        """Carry one message there and one back. Anything but OK aborts the client's call with it.
+
+        Headers come with the response, as grpc reads both at once.
+        """
+        call = self._backend.unary(method)(
+            request, timeout=context.time_remaining(), metadata=passed_on(context.invocation_metadata())
+        )
+        try:
+            response = await call
+        except aio.AioRpcError as error:
+            status = self._status_of(error)
+            await _send_headers(context, error.initial_metadata())
+            await abort(context, status)
+        await _send_headers(context, await call.initial_metadata())
+        if trailers := passed_on(await call.trailing_metadata()):
+            context.set_trailing_metadata(trailers)
+        return response
+
+    async def stream(self, method: str, context: Context) -> None:
+        """Carry any number of messages both ways: fits every method, whatever its cardinality."""
+        call = self._backend.stream(method)(
+            timeout=context.time_remaining(), metadata=passed_on(context.invocation_metadata())
+        )
+        requests = asyncio.create_task(_carry_requests(context, call), name=f"requests of {method}")
+        try:
+            status = await self._carry_responses(context, call)
+        finally:
+            requests.cancel()
+            call.cancel()
+            await asyncio.wait([requests])
+        if status.code is not grpc.StatusCode.OK:
+            await abort(context, status)
+        context.set_trailing_metadata(status.trailers)
+
+    async def _carry_responses(self, context: Context, call: StreamCall) -> Status:
+        ending = _Ending(call)
+        headers = await call.initial_metadata()
+        # Of a call that failed at once they are empty; sent alone, they would be a frame that containerd did not send.
+        if headers or not call.done():
+            await _to_client(context.send_initial_metadata(passed_on(headers)))
+        with contextlib.suppress(aio.AioRpcError):
+            async for message in call:
+                await _to_client(context.write(message))
+        return self._status_of(await ending.wait())
+
+    def _status_of(self, error: aio.AioRpcError) -> Status:
+        message = error.details() or ""
+        if self._backend.is_unreachable(error):
+            message = self._backend.unreachable_text(message)
+        return Status(error.code(), message, passed_on(error.trailing_metadata()))
+
+
+class _Ending:
+    """The status that a stream came to.
+
+    A message that grpc could not send, because the call was over, makes it set INTERNAL over the call's own status,
+    which may have come already or still come. Its callbacks see both, and the call's own is kept.
+    """
+
+    def __init__(self, call: StreamCall) -> None:
+        self._status: asyncio.Future[aio.AioRpcError] = asyncio.get_running_loop().create_future()
+        call.add_done_callback(self._look)
+
+    async def wait(self) -> aio.AioRpcError:
+        """The status, OK included; to be asked when the last message has been read."""
+        return await self._status
+
+    def _look(self, call: StreamCall) -> None:
+        found = aio.AioRpcError(
+            code=_ready(call.code()),
+            details=_ready(call.details()),
+            trailing_metadata=_ready(call.trailing_metadata()),
+        )
+        unsent = found.code() is grpc.StatusCode.INTERNAL and found.details() == _UNSENT
+        if not unsent and not self._status.done():
+            self._status.set_result(found)
+
+
+def _ready(coroutine: Coroutine[object, None, _T]) -> _T:
+    """The result of a coroutine that does not wait: grpc knows it, and has no other way to be asked."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return cast("_T", finished.value)
+    coroutine.close()
+    raise RuntimeError(f"{coroutine} is not ready")
+
+
+async def abort(context: Context, status: Status) -> Never:
+    """End the client's call with this status."""
+    await context.abort(status.code, status.message, status.trailers)
+
+
+async def _carry_requests(context: Context, call: StreamCall) -> None:
+    # When the call is over its status says why, and the responses' side reports it.
+    with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+        while (message := await context.read()) is not _EOF:
+            await call.write(message)
+        await asyncio.sleep(_CANCEL_FOLLOWS)
+        await call.done_writing()
+
+
+async def _send_headers(context: Context, headers: aio.Metadata | None) -> None:
+    if pairs := passed_on(headers):
+        await _to_client(context.send_initial_metadata(pairs))
+
+
+async def _to_client(sending: Awaitable[None]) -> None:
+    try:
+        await sending
+    except aio.InternalError:
+        # The client is gone: grpc is about to cancel this task, and would log anything else.
+        raise asyncio.CancelledError from None

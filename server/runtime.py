@@ -1,0 +1,204 @@
+"""containerd as the engine sees it: CRI for containers and pods, the native Tasks API for what CRI cannot tell.
+
+On a connection of its own, so that nothing a client does to the front door's reaches a hook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+import structlog
+from google.protobuf.message import Message
+from grpc import aio
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+
+from server.backend import Backend
+from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
+from server.wire.runtime.v1 import api_pb2 as cri
+from shim.errors import RuntimeCallError
+from shim.ports import Container, Ending, Metadata, Pod
+from shim.records import ContainerRef, ContainerState
+
+M = TypeVar("M", bound=Message)
+
+log = structlog.get_logger(__name__)
+
+_CRI = "/runtime.v1.RuntimeService/"
+_TASKS = "/containerd.services.tasks.v1.Tasks/"
+
+#: Where CRI keeps its containers (containerd ``internal/cri/constants``).
+_NAMESPACE: Metadata = (("containerd-namespace", "k8s.io"),)
+
+#: Seconds for a question that is answered from memory, on a node under load.
+_ASK = 10.0
+
+#: Seconds between two looks at a container's state, for a runtime without the Tasks API.
+_LOOK = 1.0
+
+_SIGKILL = 9
+
+_DETAILS = "grpc-status-details-bin"
+
+_STATES = {
+    cri.CONTAINER_CREATED: ContainerState.CREATED,
+    cri.CONTAINER_RUNNING: ContainerState.RUNNING,
+    cri.CONTAINER_EXITED: ContainerState.EXITED,
+}
+
+
+class CriRuntime:
+    """Implements shim.ports.Runtime, and ExecSync for the exec handler."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def find(self, container_id: str) -> Container | None:
+        """The container with its pod; an empty id is nobody's (CRI would list every container)."""
+        found = await self._list(container_id)
+        if found is None:
+            return None
+        pod = await self.pod(found.pod_sandbox_id) or _pod_of_labels(found)
+        ref = ContainerRef(found.id, found.pod_sandbox_id, found.metadata.name, pod.name, pod.namespace, pod.uid)
+        return Container(ref, _STATES.get(found.state, ContainerState.UNKNOWN), dict(found.annotations), pod)
+
+    async def pod(self, sandbox_id: str) -> Pod | None:
+        """The pod sandbox, None if the runtime knows none by that id. Raises RuntimeCallError."""
+        request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+        try:
+            answer = await self._ask(f"{_CRI}PodSandboxStatus", request, cri.PodSandboxStatusResponse)
+        except RuntimeCallError as error:
+            if error.code == "NOT_FOUND":
+                return None
+            raise
+        status = answer.status
+        ips = (status.network.ip, *(more.ip for more in status.network.additional_ips))
+        return Pod(
+            id=status.id,
+            name=status.metadata.name,
+            namespace=status.metadata.namespace,
+            uid=status.metadata.uid,
+            annotations=dict(status.annotations),
+            ips=tuple(ip for ip in ips if ip),
+            host_network=status.linux.namespaces.options.network == cri.NODE,
+        )
+
+    async def state(self, container_id: str) -> ContainerState | None:
+        """The state now."""
+        found = await self._list(container_id)
+        return None if found is None else _STATES.get(found.state, ContainerState.UNKNOWN)
+
+    async def ending(self, container_id: str) -> Ending | None:
+        """How the container ended; a start that failed leaves ``started_at`` 0."""
+        request = cri.ContainerStatusRequest(container_id=container_id)
+        try:
+            answer = await self._ask(f"{_CRI}ContainerStatus", request, cri.ContainerStatusResponse)
+        except RuntimeCallError as error:
+            if error.code == "NOT_FOUND":
+                return None
+            raise
+        status = answer.status
+        return Ending(status.started_at != 0, status.exit_code, status.reason)
+
+    async def start(self, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
+        """StartContainer."""
+        return await self._call(f"{_CRI}StartContainer", request, metadata, timeout)
+
+    async def stop(self, container_id: str, timeout: int, request: bytes, metadata: Metadata, within: float) -> bytes:
+        """StopContainer."""
+        message = cri.StopContainerRequest.FromString(request)
+        message.container_id = container_id
+        message.timeout = timeout
+        return await self._call(f"{_CRI}StopContainer", message.SerializeToString(), metadata, within)
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout: int) -> cri.ExecSyncResponse:
+        """Run a command in the container to its end. Cancelling it makes containerd kill the command."""
+        request = cri.ExecSyncRequest(container_id=container_id, cmd=command, timeout=timeout)
+        answer = await self._call(f"{_CRI}ExecSync", request.SerializeToString(), (), None)
+        return cri.ExecSyncResponse.FromString(answer)
+
+    async def wait_ended(self, container_id: str) -> None:
+        """Wait on containerd's own task: its end is known here as soon as containerd knows it."""
+        request = tasks.WaitRequest(container_id=container_id).SerializeToString()
+
+        def ended(state: RetryCallState) -> None:
+            log.debug("waiting for a container's end again", container=container_id, attempt=state.attempt_number)
+
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError)),
+            wait=wait_exponential(0.1, max=_LOOK),
+            after=ended,
+        ):
+            with attempt:
+                try:
+                    await self._call(f"{_TASKS}Wait", request, _NAMESPACE, None)
+                except RuntimeCallError:
+                    # No task, no containerd, or no Tasks API: only the state tells.
+                    if await self._running(container_id):
+                        raise
+
+    async def _running(self, container_id: str) -> bool:
+        state = await self.state(container_id)
+        return state is not None and state.stoppable
+
+    async def clear_leftover(self, container_id: str) -> None:
+        """Kill and delete the native task; CRI does not know that it exists, and could never remove the pod."""
+        get = tasks.GetRequest(container_id=container_id)
+        try:
+            answer = await self._ask(f"{_TASKS}Get", get, tasks.GetResponse, _NAMESPACE)
+            if answer.process.status != tasks.STOPPED:
+                kill = tasks.KillRequest(container_id=container_id, signal=_SIGKILL, all=True)
+                await self._call(f"{_TASKS}Kill", kill.SerializeToString(), _NAMESPACE, _ASK)
+                wait = tasks.WaitRequest(container_id=container_id)
+                await self._call(f"{_TASKS}Wait", wait.SerializeToString(), _NAMESPACE, _ASK)
+            delete = tasks.DeleteTaskRequest(container_id=container_id)
+            await self._ask(f"{_TASKS}Delete", delete, tasks.DeleteResponse, _NAMESPACE)
+        except RuntimeCallError as error:
+            if error.code not in ("NOT_FOUND", "UNIMPLEMENTED"):
+                raise
+            return
+        log.warning("deleted a task that a cut-off start had left behind", container=container_id)
+
+    async def _list(self, container_id: str) -> cri.Container | None:
+        if not container_id:
+            return None
+        request = cri.ListContainersRequest(filter=cri.ContainerFilter(id=container_id))
+        answer = await self._ask(f"{_CRI}ListContainers", request, cri.ListContainersResponse)
+        return answer.containers[0] if len(answer.containers) == 1 else None
+
+    async def _ask(self, method: str, request: Message, answer: type[M], metadata: Metadata = ()) -> M:
+        return answer.FromString(await self._call(method, request.SerializeToString(), metadata, _ASK))
+
+    async def _call(self, method: str, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
+        try:
+            return await self._backend.unary(method)(request, timeout=timeout, metadata=tuple(metadata))
+        except aio.AioRpcError as error:
+            message = error.details() or ""
+            if self._backend.is_unreachable(error):
+                message = self._backend.unreachable_text(message)
+            details = next((value for key, value in error.trailing_metadata() or () if key == _DETAILS), b"")
+            raise RuntimeCallError(error.code().name, message, _bytes(details)) from error
+        except asyncio.CancelledError:
+            # grpc cancels the call of a closed channel in the same way as a caller does its task.
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            raise RuntimeCallError("CANCELLED", "the connection to containerd was closed") from None
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _pod_of_labels(container: cri.Container) -> Pod:
+    """A pod that the runtime no longer has, as the kubelet's labels on its container name it."""
+    labels = container.labels
+    return Pod(
+        id=container.pod_sandbox_id,
+        name=labels.get("io.kubernetes.pod.name", ""),
+        namespace=labels.get("io.kubernetes.pod.namespace", ""),
+        uid=labels.get("io.kubernetes.pod.uid", ""),
+        annotations={},
+        ips=(),
+        host_network=False,
+    )
