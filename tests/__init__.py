@@ -1,0 +1,1 @@
+"""The tests; ``hack/test`` runs them."""

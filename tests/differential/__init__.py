@@ -1,0 +1,1 @@
+"""Tests that compare containerd with hookshim in front of it."""

@@ -1,0 +1,130 @@
+"""The real daemon as a process, as a node's owner runs it: ``hookshim serve``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.cri import CRIClient, CRIError
+from tests.support.process import Process
+from tests.support.waiting import PATIENCE, until
+
+#: The command that the distribution installs, beside the Python that runs the tests.
+COMMAND = Path(sys.executable).with_name("hookshim")
+
+
+class Hookshim:
+    """One state directory and socket, and the daemons that serve them one after another. ``cri`` is a client of it."""
+
+    def __init__(
+        self, directory: Path, containerd: Path, env: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self.directory = directory
+        self.state_dir = directory / "state"
+        self.socket = directory / "h.sock"
+        self.log = directory / "hookshim.log"
+        self.containerd = containerd
+        self.env = dict(env or {})
+        self.options = list(options)
+        self.cri = CRIClient(self.socket)
+        self._process: Process | None = None
+
+    def start(self, env: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
+        """Start a daemon; ``env`` (as HOOKSHIM_FAILPOINTS) is this one's only.
+
+        Waits until it serves. Raises RuntimeError with the log's tail if it ends instead.
+        """
+        if self.running:
+            raise RuntimeError(f"pid {self.pid} serves {self.state_dir} already")
+        command: list[str | Path] = [COMMAND, "--state-dir", self.state_dir, "serve"]
+        command += ["--listen", self.socket, "--containerd", self.containerd, *self.options]
+        self._process = Process(command, self.log, {**self.env, **(env or {})})
+        if wait:
+            self.wait_until_serving()
+
+    def wait_until_serving(self, within: float = PATIENCE) -> None:
+        """Wait until a call comes through to containerd. Raises RuntimeError if the daemon ends, TimeoutError."""
+        until(self._serves, "hookshim serves", within)
+
+    @property
+    def pid(self) -> int:
+        """The pid of the daemon, which may have ended."""
+        return self._started().pid
+
+    @property
+    def running(self) -> bool:
+        """Whether a daemon runs."""
+        return self._process is not None and self._process.exit_status is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """How the last daemon ended (negative: by that signal), None while it runs."""
+        return self._started().exit_status
+
+    def kill(self) -> None:
+        """SIGKILL the daemon, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+
+    def terminate(self, within: float = PATIENCE) -> int:
+        """SIGTERM the daemon, and wait for its exit status."""
+        return self._started().terminate(within)
+
+    def wait(self, within: float = PATIENCE) -> int:
+        """Wait until the daemon ends by itself (a failpoint does it); its exit status."""
+        return self._started().wait(within)
+
+    def restart(self, env: Mapping[str, str] | None = None) -> None:
+        """SIGKILL the daemon, if it runs, and start another."""
+        self.kill()
+        self.start(env)
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """What ``hookshim deliveries --json`` says, the daemon running or not."""
+        return self._report("deliveries")
+
+    def events(self) -> list[dict[str, Any]]:
+        """What ``hookshim events --json`` says."""
+        return self._report("events")
+
+    def close(self) -> None:
+        """End the daemon and the client."""
+        self.kill()
+        self.cri.close()
+
+    def tail(self) -> str:
+        """The end of the daemon's log."""
+        return self._started().tail()
+
+    def _report(self, command: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [COMMAND, "--state-dir", self.state_dir, command, "--json"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, **self.env},
+        )
+        if done.returncode:
+            raise RuntimeError(f"hookshim {command} exited with {done.returncode}: {done.stderr.strip()}")
+        answer: list[dict[str, Any]] = json.loads(done.stdout)
+        return answer
+
+    def _serves(self) -> bool:
+        if self.exit_status is not None:
+            raise RuntimeError(f"hookshim ended at its start with {self.exit_status}:\n{self.tail()}")
+        try:
+            self.cri.version(timeout=5)
+        except CRIError:  # not listening yet, or not reconciled yet
+            return False
+        return True
+
+    def _started(self) -> Process:
+        if self._process is None:
+            raise RuntimeError("no daemon was started")
+        return self._process
