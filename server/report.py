@@ -11,13 +11,14 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +39,12 @@ _MINUTE: Final = 60
 
 #: The narrowest column, in characters, that an error text is still readable in.
 _TEXT_WIDTH: Final = 20
+
+#: Characters of an id (``shim.ports``, Clock.new_id): with it a line of the narrow form stays below 80.
+_ID_WIDTH: Final = 32
+
+#: Wider than any table, in characters.
+_UNBOUNDED: Final = 1 << 20
 
 _STYLES: Final = {
     DeliveryState.DELIVERED: "green",
@@ -88,7 +95,7 @@ def deliveries_json(records: Sequence[Delivery]) -> str:
                 "finished_at": _utc(record.finished_at),
                 "exit_status": record.outcome.exit_status,
                 "http_status": record.outcome.http_status,
-                "error": record.outcome.error or None,
+                "error": record.outcome.error,
             }
             for record in records
         ],
@@ -120,39 +127,33 @@ def events_json(records: Sequence[Event]) -> str:
 
 
 def print_deliveries(console: Console, records: Sequence[Delivery]) -> None:
-    """Print a table: a line each where the console is wide enough, else a few lines each. Ids are never cut."""
-    wide = _table(
-        "id", "pod", "container", "hook", "handler", "state", "tries", "created", "took", "error", folding=["error"]
-    )
-    narrow = _table("id", "hook", "outcome", folding=["hook", "outcome"])
+    """Print a line for each where the console is wide enough, else a few lines for each. Ids are never cut."""
+    wide = _table("id", "pod", "container", "hook", "handler", "state", "tries", "created", "took", folding="error")
+    narrow: list[RenderableType] = [_head("id", "hook", "handler", "state", "took", style="bold")]
     for record in records:
-        pod = _text(f"{record.container.namespace}/{record.container.pod}")
-        name, hook, kind = _text(record.container.name), _text(record.hook), _text(_kind(record.handler))
-        state = Text(record.state, style=_STYLES.get(record.state, ""))
-        created, took = _text(_local(record.created_at)), _text(_took(record))
-        error = _text(record.outcome.error)
-        tries = Text(str(record.attempts))
-        wide.add_row(_text(record.id), pod, name, hook, kind, state, tries, created, took, error)
-        times = "try" if record.attempts == 1 else "tries"
-        summary = Text(" ").join([state, Text(f"{record.attempts} {times}"), took])
-        narrow.add_row(
-            _text(record.id),
-            _lines(Text(" ").join([hook, kind]), pod, name),
-            _lines(summary, created, error),
-        )
+        pod, name = f"{record.container.namespace}/{record.container.pod}", record.container.name
+        kind, state, took = _kind(record.handler), record.state, _took(record)
+        tries, created, error = str(record.attempts), _local(record.created_at), record.outcome.error
+        style = _STYLES.get(record.state, "")
+        cells = (record.id, pod, name, record.hook, kind, state, tries, created, took, error)
+        wide.add_row(*(_text(cell, style if cell is state else "") for cell in cells))
+        narrow += [
+            _head(record.id, record.hook, kind, state, took, style=style),
+            _indented(f"{pod} {name}, {created}, {tries} {'try' if record.attempts == 1 else 'tries'}"),
+            *([_indented(error)] if error else []),
+        ]
     _print(console, wide, narrow)
 
 
 def print_events(console: Console, records: Sequence[Event]) -> None:
-    """Print a table: a line each where the console is wide enough, else a few lines each."""
-    wide = _table("at", "reason", "pod", "container", "message", folding=["message"])
-    narrow = _table("event", "message", folding=["event", "message"])
+    """Print a line for each where the console is wide enough, else a few lines for each."""
+    wide = _table("at", "reason", "pod", "container", folding="message")
+    narrow: list[RenderableType] = []
     for record in records:
-        pod = _text(f"{record.container.namespace}/{record.container.pod}")
-        at, reason, name = _text(_local(record.at)), _text(record.reason), _text(record.container.name)
-        message = _text(record.message)
-        wide.add_row(at, reason, pod, name, message)
-        narrow.add_row(_lines(at, reason, pod, name), message)
+        pod, name = f"{record.container.namespace}/{record.container.pod}", record.container.name
+        at = _local(record.at)
+        wide.add_row(*map(_text, (at, record.reason, pod, name, record.message)))
+        narrow += [_text(f"{at}  {record.reason}"), _indented(f"{pod} {name}"), _indented(record.message)]
     _print(console, wide, narrow)
 
 
@@ -224,26 +225,32 @@ def _signature(path: Path) -> tuple[tuple[int, int, int] | None, ...] | None:
     return tuple(found) if found[0] else None
 
 
-def _table(*columns: str, folding: Collection[str]) -> Table:
-    """A table whose columns are as wide as what is in them, but for those that fold."""
+def _table(*columns: str, folding: str) -> Table:
+    """A table whose columns are as wide as what is in them, but for the last, which folds."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        folds = column in folding
-        table.add_column(column, overflow="fold", no_wrap=not folds, min_width=_TEXT_WIDTH if folds else None)
+        table.add_column(column, no_wrap=True)
+    table.add_column(folding, overflow="fold", min_width=_TEXT_WIDTH)
     return table
 
 
-def _print(console: Console, wide: Table, narrow: Table) -> None:
-    fits = console.measure(wide).minimum <= console.width
-    console.print(wide if fits else narrow)
+def _print(console: Console, wide: Table, narrow: Sequence[RenderableType]) -> None:
+    # Measured without the console's own bound, which would make everything fit.
+    unbounded = console.options.update(width=_UNBOUNDED)
+    fits = console.measure(wide, options=unbounded).minimum <= console.width
+    console.print(*([wide] if fits else narrow), sep="\n")
 
 
-def _text(text: str) -> Text:
-    return Text(printable(text))
+def _head(key: str, hook: str, kind: str, state: str, took: str, *, style: str) -> Text:
+    return _text(f"{key:<{_ID_WIDTH}}  {hook:<9}  {kind:<9}  {state:<10}  {took}", style)
 
 
-def _lines(*parts: Text) -> Text:
-    return Text("\n").join(part for part in parts if part)
+def _indented(text: str) -> Padding:
+    return Padding(_text(text), (0, 0, 0, 4))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style, overflow="fold")
 
 
 def _kind(handler: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc import aio
@@ -18,7 +18,7 @@ from grpc import aio
 from server.front.metadata import passed_on
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable
     from typing import Never, TypeAlias
 
     from server.backend import Backend
@@ -27,17 +27,12 @@ if TYPE_CHECKING:
     Context: TypeAlias = aio.ServicerContext[bytes, bytes]
     StreamCall: TypeAlias = aio.StreamStreamCall[bytes, bytes]
 
-_T = TypeVar("_T")
-
 #: The end of a client's messages; the stubs know `read` as never returning it.
 _EOF = cast("bytes", aio.EOF)
 
 #: grpc shows a client's cancellation first as the end of its messages, and a few turns of the event loop later as
 #: what it is. This many seconds are waited in between: containerd must not take a cancelled stream for a whole one.
-_CANCEL_FOLLOWS = 0.005
-
-#: What grpc sets as a call's status when a message could not be sent.
-_UNSENT = "Internal error from Core"
+_CANCEL_FOLLOWS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +86,16 @@ class Forwarder:
         context.set_trailing_metadata(status.trailers)
 
     async def _carry_responses(self, context: Context, call: StreamCall) -> Status:
-        ending = _Ending(call)
         headers = await call.initial_metadata()
         # Of a call that failed at once they are empty; sent alone, they would be a frame that containerd did not send.
         if headers or not call.done():
             await _to_client(context.send_initial_metadata(passed_on(headers)))
-        with contextlib.suppress(aio.AioRpcError):
+        try:
             async for message in call:
                 await _to_client(context.write(message))
-        return self._status_of(await ending.wait())
+        except aio.AioRpcError as error:
+            return self._status_of(error)
+        return Status(grpc.StatusCode.OK, trailers=passed_on(await call.trailing_metadata()))
 
     def _status_of(self, error: aio.AioRpcError) -> Status:
         message = error.details() or ""
@@ -108,52 +104,19 @@ class Forwarder:
         return Status(error.code(), message, passed_on(error.trailing_metadata()))
 
 
-class _Ending:
-    """The status that a stream came to.
-
-    A message that grpc could not send, because the call was over, makes it set INTERNAL over the call's own status,
-    which may have come already or still come. Its callbacks see both, and the call's own is kept.
-    """
-
-    def __init__(self, call: StreamCall) -> None:
-        self._status: asyncio.Future[aio.AioRpcError] = asyncio.get_running_loop().create_future()
-        call.add_done_callback(self._look)
-
-    async def wait(self) -> aio.AioRpcError:
-        """The status, OK included; to be asked when the last message has been read."""
-        return await self._status
-
-    def _look(self, call: StreamCall) -> None:
-        found = aio.AioRpcError(
-            code=_ready(call.code()),
-            details=_ready(call.details()),
-            trailing_metadata=_ready(call.trailing_metadata()),
-        )
-        unsent = found.code() is grpc.StatusCode.INTERNAL and found.details() == _UNSENT
-        if not unsent and not self._status.done():
-            self._status.set_result(found)
-
-
-def _ready(coroutine: Coroutine[object, None, _T]) -> _T:
-    """The result of a coroutine that does not wait: grpc knows it, and has no other way to be asked."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        return cast("_T", finished.value)
-    coroutine.close()
-    raise RuntimeError(f"{coroutine} is not ready")
-
-
 async def abort(context: Context, status: Status) -> Never:
     """End the client's call with this status."""
     await context.abort(status.code, status.message, status.trailers)
 
 
 async def _carry_requests(context: Context, call: StreamCall) -> None:
-    # When the call is over its status says why, and the responses' side reports it.
-    with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+    # Not `call.write`: when the call is over it sets a status of its own over the one that containerd gave.
+    send = call._cython_call.send_serialized_message  # type: ignore[attr-defined] # noqa: SLF001
+    # When a message cannot be sent the call is over, and its status says why: the responses' side reports it.
+    with contextlib.suppress(aio.AioRpcError, aio.InternalError):
+        await call.wait_for_connection()
         while (message := await context.read()) is not _EOF:
-            await call.write(message)
+            await send(message)
         await asyncio.sleep(_CANCEL_FOLLOWS)
         await call.done_writing()
 

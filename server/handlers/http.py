@@ -57,6 +57,14 @@ class _PlainAnswerError(Exception):
     """A TLS handshake was answered in something that is not TLS."""
 
 
+class _NoAnswerError(Exception):
+    """The request failed; out of a disguise that keeps aiohttp from sending it again."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _DeliveryError(Exception):
     """There was no response; the message says why, in words that hold nothing of what was sent or received."""
 
@@ -77,8 +85,7 @@ class HttpHandler:
         if not isinstance(action, HttpGetAction):
             raise TypeError(f"an httpGet handler was given {type(action).__name__}")
         try:
-            # Closed with everything in it after each attempt: no connection, cookie or address outlives it, and
-            # nothing is sent twice behind the journal's back, as on a connection that was kept alive too long.
+            # Closed with everything in it after each attempt: no connection, cookie or address outlives it.
             async with aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, ssl=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -86,6 +93,7 @@ class HttpHandler:
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
                 auto_decompress=False,
                 trust_env=False,
+                middlewares=(_once,),
                 max_line_size=_LINE_LIMIT,
                 max_field_size=_LINE_LIMIT,
             ) as session:
@@ -121,15 +129,15 @@ class _Exchange:
     async def run(self, target: Target) -> Outcome:
         try:
             return await self._follow(target, self._headers)
-        except _PlainAnswerError:
+        except _PlainAnswerError as error:
             if target.scheme == "http":
-                raise _DeliveryError("redirected to https, answered in plain http") from None
+                raise _DeliveryError(f"redirected; {error}") from None
         plain = Target("http", target.host, target.port, target.path)
         safe = tuple(header for header in self._headers if header[0].lower() != "authorization")
         try:
             return await self._follow(plain, safe)
         except (_DeliveryError, _PlainAnswerError) as error:
-            raise _DeliveryError(f"https was answered in plain http; retried in it: {error}") from None
+            raise _DeliveryError(f"https was answered in plain http, and then in http: {error}") from None
 
     async def _follow(self, target: Target, headers: Sequence[Header]) -> Outcome:
         host = self._host or target.authority
@@ -159,10 +167,11 @@ class _Exchange:
                     if following is not None:
                         return following, not names_scheme(location)
                 return await self._outcome(response)
-        except aiohttp.ClientError as error:
+        except _NoAnswerError as failed:
+            error = failed.error
             reason = getattr(getattr(error, "os_error", None), "reason", None)
             if isinstance(error, aiohttp.ClientConnectorSSLError) and reason in _NOT_TLS:
-                raise _PlainAnswerError from error
+                raise _PlainAnswerError("https was answered in plain http") from error
             raise _DeliveryError(_reason(error, target)) from error
 
     async def _outcome(self, response: aiohttp.ClientResponse) -> Outcome:
@@ -188,9 +197,26 @@ class _Exchange:
         return bytes(body)
 
 
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again by itself when its connection breaks.
+
+    The journal would know of one delivery where there were two.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientError as error:
+        raise _NoAnswerError(error) from error
+
+
 def _declared(headers: Sequence[Header], user_agent: str) -> list[Header]:
     """The declared headers with the kubelet's defaults: an empty User-Agent or Accept sends none at all."""
-    values = [(name, value.strip(" \t")) for name, value in headers if name.lower() not in _RESERVED]
+    spelt: dict[str, str] = {}
+    # A name that is repeated in another case would replace the first in aiohttp: HTTP does not care how it is spelt.
+    values = [
+        (spelt.setdefault(name.lower(), name), value.strip(" \t"))
+        for name, value in headers
+        if name.lower() not in _RESERVED
+    ]
     agents = [pair for pair in values if pair[0].lower() == "user-agent"] or [("User-Agent", user_agent)]
     accepts = [pair for pair in values if pair[0].lower() == "accept"] or [("Accept", "*/*")]
     others = [pair for pair in values if pair[0].lower() not in ("user-agent", "accept")]

@@ -23,7 +23,8 @@ PORTS = "io.kubernetes.container.ports"
 _PORT_MAX = 65535
 # What Go's url.EscapedPath leaves as it is.
 _PATH_SAFE = "/!$&'()*+,;=:@[]-._~"
-_UNPARSABLE = re.compile(r"[\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HALF_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_VISIBLE = re.compile(r"[^!-~]+")
 _SCHEME = re.compile(r"[A-Za-z][-+.A-Za-z0-9]*:")
 _ORIGIN = re.compile(rf"(?:{_SCHEME.pattern})?//[^/?]*")
@@ -79,8 +80,7 @@ def redirected(target: Target, location: str) -> Target | None:
         return None
     if parts.scheme not in ("http", "https"):
         raise UnresolvedError(f"redirected to an unsupported scheme, {printable(parts.scheme, 16)}")
-    query = f"?{parts.query}" if parts.query else ""
-    return Target(parts.scheme, target.host, port, request_target(parts.path + query))
+    return Target(parts.scheme, target.host, port, _wire(parts.path, "?" if parts.query else "", parts.query))
 
 
 def names_scheme(location: str) -> bool:
@@ -94,14 +94,17 @@ def request_target(path: str) -> str:
     What Go's ``url.Parse`` does not take (a control character, half an escape) is all path, ``?`` included; an origin
     or a fragment in it is dropped. Both are the kubelet's (``probe/http/request.go``, formatURL).
     """
-    if _UNPARSABLE.search(path):
-        return _absolute(quote(path, safe=_PATH_SAFE))
-    without_fragment = path.partition("#")[0]
+    without_fragment, _, fragment = path.partition("#")
     origin = _ORIGIN.match(without_fragment)
     plain, mark, query = without_fragment[origin.end() if origin else 0 :].partition("?")
-    # Not re-encoded, but a request line ends at a space and is ASCII.
-    query = _NOT_VISIBLE.sub(lambda found: quote(found[0]), query)
-    return _absolute(quote(plain, safe=f"{_PATH_SAFE}%")) + mark + query
+    if _CONTROL.search(path) or _HALF_ESCAPE.search(f"{plain}#{fragment}"):
+        return _absolute(quote(path, safe=_PATH_SAFE))
+    return _wire(plain, mark, query)
+
+
+def _wire(path: str, mark: str, query: str) -> str:
+    # The query is not re-encoded, but a request line ends at a space and is ASCII.
+    return _absolute(quote(path, safe=f"{_PATH_SAFE}%")) + mark + _NOT_VISIBLE.sub(lambda found: quote(found[0]), query)
 
 
 def _absolute(path: str) -> str:

@@ -11,49 +11,18 @@ import pytest
 from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
-from tests.support.hookshimd import Hookshim
 from tests.support.later import later
 from tests.support.receiver import Receiver
-from tests.support.signals import SignalLog, logging_container, logging_hook, now
-
-KEY = "hookshim.dev/lifecycle"
-
-
-def exec_hook(command: list[str]) -> dict[str, object]:
-    """An ``exec`` handler as it is declared."""
-    return {"exec": {"command": command}}
-
-
-def http_hook(receiver: Receiver, path: str) -> dict[str, object]:
-    """An ``httpGet`` handler that calls the receiver on the node's loopback."""
-    return {"httpGet": {"host": receiver.host, "port": receiver.port, "path": path}}
-
-
-class Stage:
-    """One pod behind hookshim, whose containers log their signals."""
-
-    def __init__(self, daemon: Hookshim, pod_name: str, directory: Path) -> None:
-        self.daemon = daemon
-        self.cri = daemon.cri
-        self.pod_name = pod_name
-        self.pod = self.cri.run_pod(pod_name)
-        self.log = SignalLog(directory)
-
-    def container(self, lifecycle: dict[str, object], command: list[str] | None = None) -> str:
-        """Create a container that logs its signals and declares ``lifecycle``."""
-        return self.cri.create(
-            self.pod,
-            "c",
-            command or logging_container(),
-            annotations={KEY: json.dumps(lifecycle)} if lifecycle else {},
-            mounts=self.log.mounts,
-        )
+from tests.support.signals import logging_container, logging_hook, now
+from tests.support.stage import KEY, Stage, exec_hook, http_hook
 
 
 @pytest.fixture
-def stage(hookshim: MakeHookshim, any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path) -> Stage:
+def stage(
+    hookshim: MakeHookshim, any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path, receiver: Receiver
+) -> Stage:
     """A pod behind a daemon, on every containerd of the run."""
-    return Stage(hookshim(any_containerd), pod_name, tmp_path)
+    return Stage(hookshim(any_containerd), pod_name, tmp_path, receiver)
 
 
 def test_post_start_ends_before_start_container_returns(stage: Stage) -> None:

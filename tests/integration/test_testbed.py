@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
 from tests.support.image import FOREVER
@@ -124,7 +125,8 @@ def test_a_container_that_ignores_term_is_killed(
     log = SignalLog(tmp_path)
     container = run(any_containerd, pod_name, logging_container(ignores_term=True), log)
     log.wait_for("started")
-    any_containerd.cri.stop(container, 1)
+    # time enough to log on a busy machine, since KILL cannot be logged
+    any_containerd.cri.stop(container, 3)
     assert log.words() == ["started", "TERM"]
     assert any_containerd.cri.status(container).exit_code == 128 + signal.SIGKILL
 
@@ -180,6 +182,26 @@ def test_two_containerds_live_beside_each_other(
     assert mine.rsplit(".", 1)[0] != others.rsplit(".", 1)[0]
     other.end()
     assert containerd.cri.state(container) == "CONTAINER_RUNNING"
+
+
+def test_hookshim_serves_is_killed_and_serves_again(any_containerd: PrivateContainerd, hookshim: MakeHookshim) -> None:
+    """The daemon is a process that answers as containerd does, dies of SIGKILL, starts again, and ends at SIGTERM."""
+    daemon = hookshim(any_containerd)
+    assert daemon.cri.version() == any_containerd.cri.version()
+    assert daemon.deliveries() == []
+    first = daemon.pid
+    daemon.kill()
+    assert daemon.exit_status == -signal.SIGKILL
+    daemon.start()
+    assert daemon.pid != first
+    assert daemon.cri.version() == any_containerd.cri.version()
+    assert daemon.terminate() == 0
+
+
+def test_a_daemon_that_does_not_start_shows_its_log(containerd: PrivateContainerd, hookshim: MakeHookshim) -> None:
+    """A wrong option ends the daemon; the wait for it fails at once and says what the daemon said."""
+    with pytest.raises(RuntimeError, match="--no-such-option"):
+        hookshim(containerd, options=["--no-such-option"])
 
 
 def test_a_receiver_records_requests_and_answers_as_told(receiver: Receiver) -> None:

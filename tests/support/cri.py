@@ -8,8 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
@@ -290,13 +289,6 @@ class CRIClient:
             "/runtime.v1.ImageService/ListImages", cri.ListImagesRequest(), cri.ListImagesResponse, timeout
         )
         return {tag for image in answer.images for tag in image.repo_tags}
-
-
-@contextmanager
-def client(socket: Path) -> Iterator[CRIClient]:
-    """A client for a block."""
-    with CRIClient(socket) as made:
-        yield made
 
 
 def _reply(call: grpc.Call, response: bytes) -> Reply:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from server import report
 from tests.support.cri import CRIClient, CRIError
 from tests.support.process import Process
 from tests.support.waiting import PATIENCE, until
@@ -85,12 +84,14 @@ class Hookshim:
         self.start(env)
 
     def deliveries(self) -> list[dict[str, Any]]:
-        """What ``hookshim deliveries --json`` says, the daemon running or not."""
-        return self._report("deliveries")
+        """What ``hookshim deliveries --json`` prints, the daemon running or not, without a process for it."""
+        answer: list[dict[str, Any]] = json.loads(report.deliveries_json(report.deliveries(self.state_dir) or []))
+        return answer
 
     def events(self) -> list[dict[str, Any]]:
-        """What ``hookshim events --json`` says."""
-        return self._report("events")
+        """What ``hookshim events --json`` prints."""
+        answer: list[dict[str, Any]] = json.loads(report.events_json(report.events(self.state_dir) or []))
+        return answer
 
     def close(self) -> None:
         """End the daemon and the client."""
@@ -100,20 +101,6 @@ class Hookshim:
     def tail(self) -> str:
         """The end of the daemon's log."""
         return self._started().tail()
-
-    def _report(self, command: str) -> list[dict[str, Any]]:
-        done = subprocess.run(
-            [COMMAND, "--state-dir", self.state_dir, command, "--json"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            env={**os.environ, **self.env},
-        )
-        if done.returncode:
-            raise RuntimeError(f"hookshim {command} exited with {done.returncode}: {done.stderr.strip()}")
-        answer: list[dict[str, Any]] = json.loads(done.stdout)
-        return answer
 
     def _serves(self) -> bool:
         if self.exit_status is not None:

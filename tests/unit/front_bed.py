@@ -126,7 +126,11 @@ class Bed:
 
     def stream(self, method: str = INVENTED) -> aio.StreamStreamCall[bytes, bytes]:
         """A stream of messages both ways, begun."""
-        return self.channel.stream_stream(method)()
+        return stream(self.channel, method)
+
+    async def read(self, call: aio.StreamStreamCall[bytes, bytes]) -> bytes:
+        """The next message of a stream."""
+        return cast("bytes", await call.read())
 
 
 def client(socket: Path, *options: tuple[str, int | str]) -> aio.Channel:
@@ -135,6 +139,52 @@ def client(socket: Path, *options: tuple[str, int | str]) -> aio.Channel:
         unix_target(socket),
         options=[*LIMITS, ("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1), *options],
     )
+
+
+def stream(channel: aio.Channel, method: str) -> aio.StreamStreamCall[bytes, bytes]:
+    """A stream of messages both ways, begun."""
+    begin: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    return begin()
+
+
+class Tap:
+    """Stands before a socket, passes everything on, and keeps the HTTP/2 frames that come from the client."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.path = path
+        self._target = target
+        self._sent: list[bytearray] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Pass connections on for a block."""
+        async with await asyncio.start_unix_server(self._serve, self.path):
+            yield
+
+    def frames(self) -> list[tuple[int, int]]:
+        """(type, flags) of all whole frames sent (RFC 9113, 4.1), one connection after the other."""
+        found = []
+        for sent in self._sent:
+            at = 24  # the client's preface
+            while at + 9 <= len(sent):
+                found.append((sent[at + 3], sent[at + 4]))
+                at += 9 + int.from_bytes(sent[at : at + 3], "big")
+        return found
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(self._target)
+        sent = bytearray()
+        self._sent.append(sent)
+
+        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, keep: bytearray | None) -> None:
+            while data := await source.read(1 << 16):
+                if keep is not None:
+                    keep += data
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+
+        await asyncio.gather(carry(reader, back, sent), carry(there, writer, None), return_exceptions=True)
 
 
 @asynccontextmanager

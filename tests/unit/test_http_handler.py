@@ -385,6 +385,34 @@ async def test_a_redirect_to_another_port_of_the_same_host_is_followed() -> None
     assert second.header("Host") == [f"127.0.0.1:{second.port}"]
 
 
+async def test_a_redirects_path_is_taken_as_it_is() -> None:
+    """It is a URL's path already: no second host is looked for in it."""
+    async with peer(moved("/.//a//b?c=//d"), OK) as server:
+        await get(server.port)
+    assert server.lines(1)[0] == "GET //a//b?c=//d HTTP/1.1"
+
+
+async def test_https_answered_in_plain_http_that_fails_too_fails_the_hook() -> None:
+    """With both reasons; both were tried once."""
+    firsts: list[bytes] = []
+
+    async def neither(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        firsts.append(await reader.read(1))
+        writer.write(b"no protocol\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(neither, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        outcome = await get(port, scheme="HTTPS")
+    why = (
+        f"https was answered in plain http, and then in http: 127.0.0.1:{port} answered with something that is not HTTP"
+    )
+    assert outcome == Outcome(error=TEXT + why)
+    assert firsts == [b"\x16", b"G"]
+
+
 async def test_a_redirect_to_another_host_is_the_answer() -> None:
     """It is not followed, and it is a delivery (kubelet, RedirectChecker(false))."""
     async with peer() as second, peer(moved(f"http://localhost:{second.port}/")) as first:
@@ -521,7 +549,7 @@ async def test_a_redirect_to_https_that_is_none_fails_the_hook() -> None:
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     async with server, peer(moved(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")) as first:
         outcome = await get(first.port)
-    assert outcome == Outcome(error=TEXT + "redirected to https, answered in plain http")
+    assert outcome == Outcome(error=TEXT + "redirected; https was answered in plain http")
 
 
 async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

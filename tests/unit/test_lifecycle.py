@@ -87,7 +87,9 @@ MALFORMED = {
     ),
     # exec
     '{"preStop":{"exec":{}}}': "$.preStop.exec.command: expected an array of strings, found nothing",
-    '{"preStop":{"exec":{"cmd":["a"]}}}': '$.preStop.exec: expected command, found the unknown field "cmd"; did you mean command?',
+    '{"preStop":{"exec":{"cmd":["a"]}}}': (
+        '$.preStop.exec: expected command, found the unknown field "cmd"; did you mean command?'
+    ),
     '{"preStop":{"exec":{"command":"sh -c true"}}}': (
         '$.preStop.exec.command: expected an array of strings, found the string "sh -c true"'
     ),

@@ -1,0 +1,288 @@
+"""hookshim is killed at every step that it takes, started again, and nothing that was due is lost.
+
+Each test looks from three sides: the receiver's (or the container's own log), the record's, and containerd's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim.failpoints import Failpoint
+from tests.conftest import MakeHookshim
+from tests.support.containerd import PrivateContainerd
+from tests.support.cri import CRIClient, CRIError, client
+from tests.support.later import later
+from tests.support.receiver import Receiver
+from tests.support.signals import logging_hook
+from tests.support.stage import Kind, Stage, exec_hook, http_hook
+from tests.support.waiting import until
+
+KINDS: tuple[Kind, ...] = ("exec", "httpGet")
+
+START = (
+    Failpoint.START_ACCEPT,
+    Failpoint.START_ACCEPTED,
+    Failpoint.START_ANSWERED,
+    Failpoint.START_COMMITTED,
+    Failpoint.POST_START_RAN,
+    Failpoint.POST_START_COMMITTED,
+)
+STOP = (
+    Failpoint.STOP_ACCEPT,
+    Failpoint.STOP_ACCEPTED,
+    Failpoint.PRE_STOP_RAN,
+    Failpoint.PRE_STOP_COMMITTED,
+    Failpoint.STOP_ANSWERED,
+    Failpoint.STOP_COMMITTED,
+)
+FAILED_START = (Failpoint.POST_START_RAN, Failpoint.POST_START_COMMITTED, *STOP[1:])
+RECOVERY = (
+    Failpoint.RECOVERY_RECONCILE,
+    Failpoint.RECOVERY_RECONCILED,
+    Failpoint.RECOVERY_SEND,
+    Failpoint.RECOVERY_SENT,
+)
+
+
+def test_every_failpoint_is_in_the_matrix() -> None:
+    """A step that is added without a test of its crash is found here."""
+    assert {*START, *STOP, *RECOVERY} == set(Failpoint)
+
+
+def armed(point: Failpoint) -> dict[str, str]:
+    """The environment of a daemon that is to be killed at ``point``."""
+    return {"HOOKSHIM_FAILPOINTS": f"{point}=kill"}
+
+
+@pytest.fixture
+def stage(
+    hookshim: MakeHookshim, containerd: PrivateContainerd, pod_name: str, tmp_path: Path, receiver: Receiver
+) -> Stage:
+    """A pod behind a daemon."""
+    return Stage(hookshim(containerd), pod_name, tmp_path, receiver)
+
+
+def settled(stage: Stage) -> list[dict[str, Any]]:
+    """The deliveries once none is open."""
+
+    def ended() -> list[dict[str, Any]] | None:
+        deliveries = stage.daemon.deliveries()
+        return deliveries if all(delivery["finished_at"] for delivery in deliveries) else None
+
+    return until(ended, "every delivery has ended")
+
+
+def killed_during(stage: Stage, container: str, call: str, point: Failpoint, *arguments: int) -> None:
+    """Make the call to a daemon that dies at ``point``, and start the next one."""
+    stage.daemon.restart(armed(point))
+    with pytest.raises(CRIError) as broken:
+        getattr(stage.cri, call)(container, *arguments)
+    assert broken.value.code.name == "UNAVAILABLE"
+    assert stage.daemon.wait() == -signal.SIGKILL
+    stage.daemon.start()
+
+
+def post_start_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
+    """Killed at ``point`` of a start: the hook is called, and the record says so."""
+    container = stage.container({"postStart": stage.hook("postStart", kind)})
+    killed_during(stage, container, "start", point)
+    if stage.cri.state(container) == "CONTAINER_CREATED":
+        # Nothing had reached containerd: a kubelet starts it again.
+        stage.cri.start(container)
+        assert stage.calls("postStart") == 1
+    [delivery] = settled(stage)
+    assert (delivery["hook"], delivery["state"]) == ("postStart", "delivered")
+    assert stage.calls("postStart") >= 1
+    assert stage.calls("postStart") <= delivery["attempts"]
+    assert stage.cri.state(container) == "CONTAINER_RUNNING"
+    stage.cri.stop(container, 5)
+    assert len(stage.daemon.deliveries()) == 1
+
+
+def pre_stop_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
+    """Killed at ``point`` of a stop: the hook is called before TERM, and the container ends without another call."""
+    container = stage.container({"preStop": stage.hook("preStop", kind)})
+    stage.cri.start(container)
+    stage.log.wait_for("started")
+    killed_during(stage, container, "stop", point, 20)
+    if point is Failpoint.STOP_ACCEPT:
+        # Nothing was accepted: the caller stops it again.
+        stage.cri.stop(container, 20)
+        assert stage.calls("preStop") == 1
+    with client(stage.daemon.containerd) as runtime:
+        until(lambda: runtime.state(container) == "CONTAINER_EXITED", "the stop is finished")
+    [delivery] = settled(stage)
+    assert (delivery["hook"], delivery["state"]) == ("preStop", "delivered")
+    assert 1 <= stage.calls("preStop") <= delivery["attempts"]
+    words = stage.log.words()
+    assert words.count("TERM") == 1
+    if kind == "exec":
+        assert words.index("preStop ends") < words.index("TERM")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", START)
+def test_post_start_is_delivered_whatever_step_is_the_last(stage: Stage, point: Failpoint, kind: Kind) -> None:
+    """SIGKILL at every step of a start."""
+    post_start_survives(stage, point, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", STOP)
+def test_pre_stop_is_delivered_whatever_step_is_the_last(stage: Stage, point: Failpoint, kind: Kind) -> None:
+    """SIGKILL at every step of a stop."""
+    pre_stop_survives(stage, point, kind)
+
+
+@pytest.mark.parametrize("point", [Failpoint.START_ANSWERED, Failpoint.POST_START_RAN])
+def test_post_start_survives_on_every_containerd(
+    hookshim: MakeHookshim,
+    any_containerd: PrivateContainerd,
+    pod_name: str,
+    tmp_path: Path,
+    receiver: Receiver,
+    point: Failpoint,
+) -> None:
+    """Samples of the matrix on each version."""
+    post_start_survives(Stage(hookshim(any_containerd), pod_name, tmp_path, receiver), point, "exec")
+
+
+@pytest.mark.parametrize("point", [Failpoint.STOP_ACCEPTED, Failpoint.PRE_STOP_COMMITTED])
+def test_pre_stop_survives_on_every_containerd(
+    hookshim: MakeHookshim,
+    any_containerd: PrivateContainerd,
+    pod_name: str,
+    tmp_path: Path,
+    receiver: Receiver,
+    point: Failpoint,
+) -> None:
+    """Samples of the matrix on each version."""
+    pre_stop_survives(Stage(hookshim(any_containerd), pod_name, tmp_path, receiver), point, "httpGet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", FAILED_START)
+def test_the_kill_after_a_failed_post_start_is_finished(stage: Stage, point: Failpoint, kind: Kind) -> None:
+    """SIGKILL at every step after the failure: PreStop is called, and the container ends without another call."""
+    failing = exec_hook(logging_hook("postStart", exit_status=7))
+    container = stage.container({"postStart": failing, "preStop": stage.hook("preStop", kind)})
+    killed_during(stage, container, "start", point)
+    with client(stage.daemon.containerd) as runtime:
+        until(lambda: runtime.state(container) == "CONTAINER_EXITED", "the kill is finished")
+    settled(stage)
+    assert stage.deliveries() == [("postStart", "failed"), ("preStop", "delivered")]
+    assert stage.calls("postStart") >= 1
+    assert stage.calls("preStop") >= 1
+    [event] = stage.daemon.events()
+    assert event["reason"] == "FailedPostStartHook"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("hook", ["postStart", "preStop"])
+@pytest.mark.parametrize("point", RECOVERY)
+def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: str, kind: Kind) -> None:
+    """SIGKILL after a hook has run, and again at a step of the recovery: the third daemon delivers."""
+    container = stage.container({hook: stage.hook(hook, kind)})
+    if hook == "preStop":
+        stage.cri.start(container)
+        stage.log.wait_for("started")
+    stage.daemon.restart(armed(Failpoint.PRE_STOP_RAN if hook == "preStop" else Failpoint.POST_START_RAN))
+    with pytest.raises(CRIError):
+        stage.cri.stop(container, 20) if hook == "preStop" else stage.cri.start(container)
+    stage.daemon.wait()
+    stage.daemon.start(armed(point), wait=False)
+    assert stage.daemon.wait() == -signal.SIGKILL
+    stage.daemon.start()
+    [delivery] = settled(stage)
+    assert (delivery["hook"], delivery["state"]) == (hook, "delivered")
+    assert 2 <= stage.calls(hook) <= delivery["attempts"]
+    wanted = "CONTAINER_EXITED" if hook == "preStop" else "CONTAINER_RUNNING"
+    with client(stage.daemon.containerd) as runtime:
+        until(lambda: runtime.state(container) == wanted, f"the container is {wanted}")
+
+
+def test_a_hook_that_was_under_way_is_sent_again(stage: Stage) -> None:
+    """SIGKILL while the receiver has the request: the next daemon sends it again, as the second attempt."""
+    container = stage.container({"preStop": http_hook(stage.receiver, "/preStop")})
+    stage.cri.start(container)
+    stage.log.wait_for("started")
+    release = stage.receiver.hang("/preStop")
+    stop = later(stage.cri.stop, container, 60)
+    stage.receiver.wait_for("/preStop")
+    stage.daemon.kill()
+    assert isinstance(stop.exception(30), CRIError)
+    stage.daemon.start()
+    first, second = stage.receiver.wait_for("/preStop", count=2)
+    assert "TERM" not in stage.log.words()
+    release.set()
+    stage.log.wait_for("TERM")
+    assert first.header("Hookshim-Delivery") == second.header("Hookshim-Delivery")
+    assert (first.header("Hookshim-Attempt"), second.header("Hookshim-Attempt")) == ("1", "2")
+
+
+@pytest.mark.parametrize(("hook", "point"), [("postStart", START[4]), ("preStop", STOP[2])])
+def test_a_delivery_that_is_interrupted_five_times_is_failed(stage: Stage, hook: str, point: Failpoint) -> None:
+    """A hook that takes hookshim down with it does so five times; then its operation goes on without it."""
+    container = stage.container({hook: stage.hook(hook, "httpGet")})
+    if hook == "preStop":
+        stage.cri.start(container)
+        stage.log.wait_for("started")
+    stage.daemon.restart(armed(point))
+    with pytest.raises(CRIError):
+        stage.cri.stop(container, 20) if hook == "preStop" else stage.cri.start(container)
+    for _ in range(4):
+        stage.daemon.wait()
+        stage.daemon.start(armed(point), wait=False)
+    stage.daemon.wait()
+    assert stage.calls(hook) == 5
+    stage.daemon.start()
+    [delivery] = settled(stage)
+    assert (delivery["state"], delivery["attempts"]) == ("failed", 5)
+    assert "interrupted 5 times" in delivery["error"]
+    with client(stage.daemon.containerd) as runtime:
+        until(lambda: runtime.state(container) == "CONTAINER_EXITED", "its operation goes on")
+    assert stage.calls(hook) == 5
+    [event] = stage.daemon.events()
+    assert event["reason"] == ("FailedPreStopHook" if hook == "preStop" else "FailedPostStartHook")
+
+
+@pytest.mark.parametrize("delay_ms", range(0, 60, 6))
+def test_a_start_that_is_cut_off_is_settled_by_what_containerd_says(stage: Stage, delay_ms: int) -> None:
+    """SIGKILL while StartContainer may be with containerd: started means delivered, not started means no call."""
+    container = stage.container({"postStart": stage.hook("postStart", "httpGet")})
+    start = later(stage.cri.start, container)
+    time.sleep(delay_ms / 1000)
+    stage.daemon.kill()
+    start.exception(30)
+    stage.daemon.start()
+    with client(stage.daemon.containerd) as runtime:
+        deliveries = until(lambda: decided(stage, runtime, container), "the start is settled", 40)
+        status = runtime.status(container)
+    if deliveries and deliveries[-1]["state"] == "void":
+        assert status.started_at == 0
+        assert stage.calls("postStart") == 0
+    else:
+        assert deliveries[-1]["state"] == "delivered"
+        assert status.started_at > 0
+        assert stage.calls("postStart") >= 1
+    stage.cri.stop(container, 1)
+    stage.cri.stop_pod(stage.pod)
+    stage.cri.remove_pod(stage.pod)
+
+
+def decided(stage: Stage, runtime: CRIClient, container: str) -> list[dict[str, Any]] | None:
+    """The deliveries once the start is settled; a container that stays CREATED is started again, as a kubelet does."""
+    if runtime.state(container) == "CONTAINER_CREATED":
+        time.sleep(0.5)
+        # containerd may still be at the start that was cut off, and says so: the kubelet tries again later.
+        with contextlib.suppress(CRIError):
+            stage.cri.start(container)
+        return None
+    deliveries = stage.daemon.deliveries()
+    return deliveries if deliveries and deliveries[-1]["finished_at"] else None

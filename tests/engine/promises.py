@@ -1,0 +1,110 @@
+"""What hookshim promises, as checks of a simulated world: at any moment, when nothing moves any more, and at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from shim.records import ContainerState, Delivery, DeliveryState, Hook, OperationKind
+from tests.engine.sim_containerd import SimContainer
+from tests.engine.sim_ports import open_work
+from tests.engine.simulation import Caller, World
+
+
+def check_always(world: World) -> None:
+    """Hold at every moment."""
+    assert world.errors == []
+    assert world.conflicts == []
+    assert all(call.started for call in world.calls), "a hook of a container that was never started"
+    attempts = Counter((call.delivery_id, call.attempt) for call in world.calls)
+    assert all(count == 1 for count in attempts.values()), "an attempt was made twice"
+    for container in world.all:
+        _order(world, container)
+    for caller in world.callers:
+        if caller.answer == "OK":
+            _answered_ok(world, caller)
+
+
+def _order(world: World, container: SimContainer) -> None:
+    """PreStop comes before the first signal, and not again after it."""
+    if not container.signals or (container.ref.id, Hook.PRE_STOP) not in world.scripts or world.disk_was_full:
+        return
+    first = container.signals[0][0]
+    calls = _calls(world, container, Hook.PRE_STOP)
+    assert all(at < first for at in calls), "PreStop after the signal"
+    assert calls or _given_up(world, container), "a signal without PreStop"
+
+
+def _given_up(world: World, container: SimContainer) -> bool:
+    deliveries = world.store.deliveries_of(container.ref.id)
+    return any(each.hook is Hook.PRE_STOP and "interrupted" in each.outcome.error for each in deliveries)
+
+
+def _calls(world: World, container: SimContainer, hook: Hook) -> list[int]:
+    return [call.at for call in world.calls if (call.container_id, call.hook) == (container.ref.id, hook)]
+
+
+def _answered_ok(world: World, caller: Caller) -> None:
+    container = caller.container
+    if caller.what != "start":
+        assert caller.state is None or not caller.state.stoppable, "OK, and the container is running"
+    elif (container.ref.id, Hook.POST_START) in world.scripts:
+        called = any(at < caller.at for at in _calls(world, container, Hook.POST_START))
+        assert called or caller.state in (ContainerState.EXITED, None), "started without its PostStart"
+
+
+def check_settled(world: World) -> None:
+    """Hold when callers and containerd have had all the time they need: what is open is waited for."""
+    check_always(world)
+    for operation, deliveries in open_work(world.store):
+        container = next(each for each in world.all if each.ref.id == operation.container.id)
+        assert operation.kind is OperationKind.START, f"{operation.id} does not end"
+        [delivery] = deliveries
+        if delivery.state is DeliveryState.ARMED:
+            assert container.state is ContainerState.CREATED
+        else:
+            assert delivery.state is DeliveryState.DELIVERING
+            assert container.state.stoppable
+            assert world.scripts[container.ref.id, Hook.POST_START].what == "hang"
+    waiting = [caller for caller in world.callers if not caller.answer]
+    for caller in waiting:
+        assert caller.what == "start", "a stop is not answered"
+        script = world.scripts[caller.container.ref.id, Hook.POST_START]
+        assert script.what == "hang", "a start is not answered"
+
+
+def check_end(world: World) -> None:
+    """Hold when no container runs and none can be started any more: nothing is open, and nothing was lost."""
+    check_always(world)
+    assert open_work(world.store) == []
+    assert world.daemon.engine._actors == {}
+    assert len(world.daemon.tools.tasks) == 0
+    assert [caller for caller in world.callers if not caller.answer] == []
+    for container in world.all:
+        deliveries = world.store.deliveries_of(container.ref.id)
+        assert container.annotations or not deliveries, "a row of a container without hooks"
+        for delivery in deliveries:
+            _accounted(world, container, delivery)
+
+
+def _accounted(world: World, container: SimContainer, delivery: Delivery) -> None:
+    calls = sum(1 for call in world.calls if call.delivery_id == delivery.id)
+    match delivery.state:
+        case DeliveryState.DELIVERED:
+            assert calls >= 1
+        case DeliveryState.FAILED:
+            assert delivery.outcome.error
+            assert calls >= 1 or "stopped" in delivery.outcome.error or "interrupted 5 times" in delivery.outcome.error
+        case DeliveryState.EXITED | DeliveryState.MISSED:
+            assert container.started
+            assert not container.state.stoppable
+        case DeliveryState.VOID:
+            assert not container.started or world.disk_was_full
+        case _:
+            raise AssertionError(f"{delivery.id} ended as {delivery.state}")
+    announced = [event for event in world.store.events() if event.delivery_id == delivery.id]
+    assert len(announced) == (delivery.state in (DeliveryState.FAILED, DeliveryState.MISSED))
+    assert calls <= delivery.attempts
+    assert delivery.interruptions <= world.crashes
+    if world.crashes == 0:
+        assert calls == delivery.attempts <= 1
+        assert delivery.interruptions == 0

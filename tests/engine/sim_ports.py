@@ -1,0 +1,248 @@
+"""The ports of one simulated daemon. Each is a place where it can be killed, and lets nothing of a dead one through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
+from shim.errors import JournalConflictError, JournalUnavailableError, RuntimeCallError
+from shim.failpoints import Failpoint, Failpoints
+from shim.lifecycle import ExecAction
+from shim.ports import Attempt, Container, Ending, Metadata
+from shim.records import ContainerState, Delivery, DeliveryState, Hook, Operation, Outcome
+from shim.store import Store
+from tests.engine.sim_containerd import SimContainerd
+
+T = TypeVar("T")
+
+#: Seconds that an answer is on its way: what was read may be stale when it arrives.
+LATENCY = 0.002
+
+#: Seconds of one fsync.
+SYNC = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a hook's handler does: ``succeed``, ``fail``, ``hang``, ``raise`` or ``exit`` (its container) in seconds."""
+
+    what: str
+    takes: float = 0.0
+    kind: str = "exec"
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerCall:
+    """A handler was called; ``at`` is the position in the world's trace."""
+
+    at: int
+    delivery_id: str
+    attempt: int
+    hook: Hook
+    container_id: str
+    started: bool
+
+
+class Host(Protocol):
+    """What a daemon's ports need of the world around it."""
+
+    containerd: SimContainerd
+    store: Store
+    disk_full: bool
+    conflicts: list[str]
+    calls: list[HandlerCall]
+    scripts: dict[tuple[str, Hook], Script]
+    history: dict[str, list[DeliveryState]]
+
+    def trace(self, text: str) -> int:
+        """Write a line; returns its position."""
+        ...
+
+
+#: Passed at every place where the daemon can die; never returns if it does.
+Step = Callable[[], Awaitable[None]]
+
+
+class SimFailpoints(Failpoints):
+    """Every failpoint is one of the places; ``armed`` ones kill for certain."""
+
+    def __init__(self, step: Step, die: Callable[[], None], armed: set[Failpoint]) -> None:
+        """``armed`` is shared with the world: each kills once."""
+        super().__init__()
+        self._step, self._die, self._kill = step, die, armed
+
+    async def hit(self, name: Failpoint) -> None:
+        """Pass ``name``, perhaps for the last time."""
+        if name in self._kill:
+            self._kill.discard(name)
+            self._die()
+        await self._step()
+
+
+class SimRuntime:
+    """shim.ports.Runtime over the simulated containerd."""
+
+    def __init__(self, host: Host, step: Step) -> None:
+        self._host, self._step = host, step
+
+    async def _ask(self, read: Callable[[], T]) -> T:
+        await self._step()
+        self._reach()
+        value = read()
+        await asyncio.sleep(LATENCY)
+        self._reach()
+        await self._step()
+        return value
+
+    def _reach(self) -> None:
+        if not self._host.containerd.up.is_set():
+            raise RuntimeCallError("UNAVAILABLE", "connection refused")
+
+    async def find(self, container_id: str) -> Container | None:
+        """ListContainers and PodSandboxStatus."""
+        return await self._ask(lambda: self._host.containerd.snapshot(container_id))
+
+    async def state(self, container_id: str) -> ContainerState | None:
+        """ListContainers."""
+        found = await self.find(container_id)
+        return None if found is None else found.state
+
+    async def ending(self, container_id: str) -> Ending | None:
+        """ContainerStatus."""
+        return await self._ask(lambda: self._host.containerd.ending(container_id))
+
+    async def start(self, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
+        """StartContainer; the request is the id."""
+        await self._step()
+        self._reach()
+        answer = await self._host.containerd.serve(self._host.containerd.start(request.decode()), timeout)
+        await self._step()
+        return answer
+
+    async def stop(self, container_id: str, timeout: int, request: bytes, metadata: Metadata, within: float) -> bytes:
+        """StopContainer."""
+        await self._step()
+        self._reach()
+        answer = await self._host.containerd.serve(self._host.containerd.stop(container_id, timeout), within)
+        await self._step()
+        return answer
+
+    async def wait_ended(self, container_id: str) -> None:
+        """Return when containerd is there and says that the container is not running."""
+        await self._step()
+        while True:
+            await self._host.containerd.up.wait()
+            container = self._host.containerd.containers.get(container_id)
+            if container is None or not container.state.stoppable:
+                return
+            await container.ended.wait()
+
+    async def clear_leftover(self, container_id: str) -> None:
+        """Tasks.Delete."""
+        await self._ask(lambda: self._host.containerd.clear_leftover(container_id))
+
+
+class SimHandler:
+    """shim.ports.Handler for both kinds, after the script of the container's hook."""
+
+    def __init__(self, host: Host, step: Step) -> None:
+        self._host, self._step = host, step
+
+    async def deliver(self, attempt: Attempt) -> Outcome:
+        """Do what the script says; an exec ends with its container."""
+        container_id = attempt.container.ref.id
+        await self._step()
+        container = self._host.containerd.containers.get(container_id)
+        at = self._host.trace(f"{container_id} {attempt.hook} handler, attempt {attempt.number}")
+        started = container is not None and container.started
+        self._host.calls.append(
+            HandlerCall(at, attempt.delivery_id, attempt.number, attempt.hook, container_id, started)
+        )
+        script = self._host.scripts[container_id, attempt.hook]
+        if script.what == "hang" or script.takes > 0 or script.what == "exit":
+            await self._work(container_id, script)
+        await self._step()
+        if container is not None and container.dying.is_set() and isinstance(attempt.action, ExecAction):
+            return Outcome("exited with 137", exit_status=137)
+        if script.what == "raise":
+            raise ZeroDivisionError("a bug in the handler")
+        return Outcome() if script.what == "succeed" else Outcome("exited with 1", exit_status=1)
+
+    async def _work(self, container_id: str, script: Script) -> None:
+        container = self._host.containerd.containers.get(container_id)
+        dying = container.dying if container is not None and script.kind == "exec" else asyncio.Event()
+        try:
+            async with asyncio.timeout(None if script.what == "hang" else script.takes):
+                await dying.wait()
+        except TimeoutError:
+            if script.what == "exit" and container is not None:
+                self._host.containerd.exit(container)
+
+
+class SimJournal:
+    """shim.ports.Journal over a store that outlives the daemon. A commit is written whole or not at all."""
+
+    def __init__(self, host: Host, step: Step) -> None:
+        self._host, self._step = host, step
+        self._writing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def commit(self, *changes: Change) -> None:
+        """Write; cancelling the caller does not take it back."""
+        await self._step()
+        task = asyncio.create_task(self._write(changes), name="journal")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+        await self._step()
+
+    async def _write(self, changes: tuple[Change, ...]) -> None:
+        async with self._writing:
+            await asyncio.sleep(SYNC)
+            if self._host.disk_full:
+                self._host.trace("journal: disk full")
+                raise JournalUnavailableError("the journal cannot be written: database or disk is full")
+            [problem] = self._host.store.commit([changes])
+            if problem is not None:
+                self._host.conflicts.append(str(problem))
+                raise JournalConflictError(str(problem))
+            if changes:
+                self._host.trace(f"journal: {', '.join(filter(None, map(_words, changes)))}")
+            for change in changes:
+                if isinstance(change, InsertDelivery | UpdateDelivery):
+                    self._host.history.setdefault(change.delivery.id, []).append(change.delivery.state)
+
+    async def deliveries_of(self, container_id: str) -> list[Delivery]:
+        """From the store."""
+        return await self._read(lambda: self._host.store.deliveries_of(container_id))
+
+    async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
+        """From the store."""
+        return await self._read(lambda: open_work(self._host.store))
+
+    async def _read(self, query: Callable[[], T]) -> T:
+        await self._step()
+        async with self._writing:
+            return query()
+
+
+def open_work(store: Store) -> list[tuple[Operation, list[Delivery]]]:
+    """Every open operation with its deliveries."""
+    deliveries = store.deliveries_of_open_operations()
+    return [(each, [one for one in deliveries if one.operation_id == each.id]) for each in store.open_operations()]
+
+
+def _words(change: Change) -> str:
+    match change:
+        case InsertOperation(operation):
+            return f"{operation.kind} {operation.state}"
+        case UpdateOperation(operation, expected):
+            same = operation.state is expected
+            return f"{operation.kind} {'shortened' if same else operation.state}"
+        case InsertDelivery(delivery) | UpdateDelivery(delivery):
+            return f"{delivery.hook} {delivery.state}"
+        case InsertEvent(event):
+            return f"event {event.reason}"

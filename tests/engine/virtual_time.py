@@ -1,0 +1,39 @@
+"""An event loop whose time passes only when nobody has anything to do, so that days of waiting take milliseconds.
+
+Everything that is due happens in the order of its due time, always the same: a history can be run again exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+
+
+class DeadlockError(RuntimeError):
+    """Every task waits for another one, and nothing is scheduled."""
+
+
+class _Selector(selectors.SelectSelector):
+    """Where a loop would sleep until its next timer, it is that time at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise DeadlockError("nothing is scheduled, so nothing can happen any more")
+        self.now += max(timeout, 0.0)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop over virtual time, which begins at 0 seconds."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        """Seconds of virtual time."""
+        return self._virtual.now

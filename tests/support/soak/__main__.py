@@ -1,0 +1,73 @@
+"""``hack/soak``: plays rounds, shows how it goes, and says in one line what came out."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.containerd import PrivateContainerd
+from tests.support.soak.run import CALLERS, soak
+
+#: Seconds between two lines of progress where nobody looks at a terminal.
+_SELDOM = 15.0
+
+
+class _Progress:
+    """One line that is written over on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, done: int, kills: int) -> None:
+        now = time.monotonic()
+        line = f"{done} of {self._rounds} rounds, {kills} kills, {now - self._began:.0f} s"
+        if sys.stderr.isatty():
+            print(f"\r{line} ", end="" if done < self._rounds else "\n", file=sys.stderr, flush=True)
+        elif now - self._said >= _SELDOM:
+            self._said = now
+            print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 if nothing was lost and nothing was odd."""
+    parser = argparse.ArgumentParser(
+        prog="hack/soak",
+        description="Play N rounds (a container with hooks is created, started and stopped, as a kubelet would) while "
+        "hookshim is killed at random moments, and count the hook calls that were due, delivered, duplicated and lost.",
+    )
+    parser.add_argument("rounds", metavar="N", type=int, help="how many rounds")
+    parser.add_argument("--seed", type=int, help="what the moves are drawn from, to repeat them (random)")
+    parser.add_argument("--callers", metavar="K", type=int, default=CALLERS, help="rounds at a time (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or options.callers < 1:
+        parser.error("N and K are at least 1")
+    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    # as Ctrl-C, so that all is ended in either case
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kept = Path(tempfile.mkdtemp(prefix="hookshim-soak-"))
+    try:
+        with PrivateContainerd.start() as containerd:
+            figures = soak(containerd, options.rounds, seed, options.callers, _Progress(options.rounds), kept)
+    except KeyboardInterrupt:
+        print("interrupted; everything was ended", file=sys.stderr)
+        return 130
+    finally:
+        if not any(kept.iterdir()):
+            kept.rmdir()
+    for problem in figures.problems:
+        print(problem)
+    if kept.exists():
+        print(f"hookshim's log and journal and containerd's log: {kept}")
+    print(figures.line())
+    return 0 if figures.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

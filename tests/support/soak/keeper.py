@@ -1,0 +1,130 @@
+"""Kills hookshim when it is aimed at, and starts it again: also while it starts, reconciles and sends again."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+
+from tests.support.cri import CRIError
+from tests.support.hookshimd import Hookshim
+from tests.support.waiting import PATIENCE
+
+#: How often a daemon that is starting is killed as well.
+_AGAIN = 0.3
+
+#: Seconds from its socket's opening within which it then happens: recovery, and the first deliveries sent again.
+_RECOVERY = 0.25
+
+#: Seconds between two looks at the daemon.
+_LOOK = 0.01
+
+
+class Keeper:
+    """The only hand on the daemon's process. Its thread is started by start() and ended by finish() or abandon()."""
+
+    def __init__(self, daemon: Hookshim, seed: int) -> None:
+        self._daemon = daemon
+        self._chance = Random(f"{seed} keeper")
+        self._lock = threading.Lock()
+        self._aimed: list[float] = []
+        self._over = threading.Event()
+        self._rested_at = 0.0
+        #: How long the log was when the daemon was started.
+        self._seen = 0
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self.kills = 0
+        #: What went wrong with the daemon itself.
+        self.problems: list[str] = []
+
+    def start(self) -> None:
+        """Start the daemon and wait until it serves."""
+        self._daemon.start()
+        self._thread.start()
+
+    def aim(self, after: float) -> None:
+        """Kill the daemon ``after`` seconds from now, unless it is down then or has hardly been up."""
+        with self._lock:
+            self._aimed.append(time.monotonic() + after)
+
+    def finish(self) -> None:
+        """Kill no more, and see that the daemon serves. Raises RuntimeError, TimeoutError."""
+        self.abandon()
+        if not self._daemon.running:
+            self._daemon.start(wait=False)
+        self._daemon.wait_until_serving(2 * PATIENCE)
+
+    def abandon(self) -> None:
+        """Kill no more."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _keep(self) -> None:
+        try:
+            while not self._over.wait(_LOOK):
+                if not self._daemon.running:
+                    self._ended_by_itself()
+                    self._restart()
+                elif self._hit():
+                    self._kill()
+                    self._restart()
+        except Exception as error:  # noqa: BLE001 - shown at the end, with all the rest
+            self.problems.append(f"the daemon cannot be kept: {type(error).__name__}: {error}")
+
+    def _hit(self) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            due = [at for at in self._aimed if at <= now]
+            self._aimed = [at for at in self._aimed if at > now]
+        return bool(due) and now >= self._rested_at
+
+    def _kill(self) -> None:
+        self._daemon.kill()
+        self.kills += 1
+
+    def _restart(self) -> None:
+        down_at = time.monotonic()
+        self._launch()
+        while not self._over.is_set() and self._chance.random() < _AGAIN:
+            pause = self._chance.uniform(0.0, _RECOVERY)
+            if self._until(self._listens) and not self._over.wait(pause):
+                self._kill()
+                self._launch()
+        self._until(self._serves)
+        # As long up as it was down: on a slow machine, too, most calls are to meet a daemon that serves.
+        now = time.monotonic()
+        self._rested_at = now + min(now - down_at, PATIENCE)
+
+    def _launch(self) -> None:
+        self._seen = self._daemon.log.stat().st_size
+        self._daemon.start(wait=False)
+
+    def _until(self, look: Callable[[], bool]) -> bool:
+        """Whether that came true; not if the daemon has ended, or no more is to be done."""
+        deadline = time.monotonic() + 2 * PATIENCE
+        while self._daemon.running and not self._over.wait(_LOOK):
+            if look():
+                return True
+            if time.monotonic() > deadline:
+                self.problems.append(f"hookshim does not serve {2 * PATIENCE:g} s after its start")
+                return False
+        return False
+
+    def _listens(self) -> bool:
+        with self._daemon.log.open("rb") as log:
+            log.seek(self._seen)
+            whole = (line for line in log if line.startswith(b"{") and line.endswith(b"}\n"))
+            return any(json.loads(line).get("event") == "listening" for line in whole)
+
+    def _serves(self) -> bool:
+        try:
+            self._daemon.cri.version(timeout=5)
+        except CRIError:
+            return False
+        return True
+
+    def _ended_by_itself(self) -> None:
+        self.problems.append(f"hookshim ended by itself with {self._daemon.exit_status}:\n{self._daemon.tail()}")
