@@ -111,7 +111,7 @@ def show(daemon: Hookshim, containerd: PrivateContainerd, directory: Path) -> No
     said(f"hookshim, pid {daemon.pid}, sent PreStop again and finished the stop; containerd says CONTAINER_EXITED")
     console.print("\n  What the container and its hooks wrote, in seconds since StopContainer:")
     for entry in log.entries():
-        console.print(f"    {entry.at - zero:+6.1f}  {entry.what}")
+        console.print(f"    {round(entry.at - zero, 1) + 0:6.1f}  {entry.what}")
     words = log.words()
     if words[-4:] != ["PreStop begins", "PreStop ends", "TERM", "finished"] or words.count("PreStop begins") != 2:  # noqa: PLR2004 - once by each daemon
         raise DemoError(f"this is not what was to be seen: {words}")

@@ -49,7 +49,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     # containerd comes back within seconds; grpc would wait up to two minutes before it looks again.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -111,7 +111,9 @@ class Backend:
 
         def failed(state: RetryCallState) -> None:
             reason = str(state.outcome.exception()) if state.outcome else ""
-            _log.info("waiting for containerd", attempt=state.attempt_number, reason=reason)
+            # At the first, second, fourth, eighth … try: a night without containerd fills no disk.
+            if state.attempt_number.bit_count() == 1:
+                _log.warning("waiting for containerd", attempt=state.attempt_number, reason=reason)
             report(reason)
 
         async for attempt in AsyncRetrying(

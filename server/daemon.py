@@ -10,6 +10,7 @@ import math
 import os
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
@@ -42,6 +43,8 @@ def run(config: Config) -> int:
 
     Raises StateDirectoryError, StateLockedError, JournalError, ListenError, FailpointError: then nothing was begun.
     """
+    # The journal holds what handlers said: nobody else's business, whatever the directory's mode is one day.
+    os.umask(0o077)
     with StateLock(config.state_dir):
         asyncio.run(_serve(config))
     return 0
@@ -72,6 +75,7 @@ async def _serve(config: Config) -> None:
         )
         gate = Gate(_not_yet(config, "starting"))
         front = GrpcFront(config.listen, backend, Interception(engine, runtime), gate)
+        _make_directory(config.listen.parent)
         await front.start()
         log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
         recovery = asyncio.create_task(_recover(config, engine, client, gate), name="recovery")
@@ -84,6 +88,13 @@ async def _serve(config: Config) -> None:
         await asyncio.wait({recovery})
         await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
     log.info("stopped")
+
+
+def _make_directory(directory: Path) -> None:
+    """Make the socket's directory if it isn't there: /run is empty after a boot."""
+    if not directory.exists():
+        directory.mkdir(0o755, parents=True)
+        directory.chmod(0o755)
 
 
 def _settings(config: Config) -> Settings:

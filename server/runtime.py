@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 from google.protobuf.message import Message
 from grpc import aio
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential, wait_fixed
 
 from server.backend import Backend
 from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
@@ -33,6 +33,9 @@ _NAMESPACE: Metadata = (("containerd-namespace", "k8s.io"),)
 
 #: Seconds for a question that is answered from memory, on a node under load.
 _ASK = 10.0
+
+#: Seconds that a question waits for a connection: a little longer than grpc between two tries to make it.
+_RECONNECT = 0.5
 
 #: Seconds between two looks at a container's state, for a runtime without the Tasks API.
 _LOOK = 1.0
@@ -168,7 +171,16 @@ class CriRuntime:
         return answer.containers[0] if len(answer.containers) == 1 else None
 
     async def _ask(self, method: str, request: Message, answer: type[M], metadata: Metadata = ()) -> M:
-        return answer.FromString(await self._call(method, request.SerializeToString(), metadata, _ASK))
+        """Ask what changes nothing. A connection that was lost gets the time to be made again."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError) and error.code == "UNAVAILABLE"),
+            wait=wait_fixed(0.05),
+            stop=stop_after_delay(_RECONNECT),
+            reraise=True,
+        ):
+            with attempt:
+                response = await self._call(method, request.SerializeToString(), metadata, _ASK)
+        return answer.FromString(response)
 
     async def _call(self, method: str, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
         try:

@@ -1,7 +1,6 @@
 """The journal's file: SQLite, and the SQL that guards its states a second time.
 
-Synchronous and single-threaded; ``shim.journal`` puts it on its writer thread. ``read_only`` opens it beside a
-running daemon, for the command line.
+Synchronous and single-threaded; ``shim.journal`` puts it on its writer thread.
 """
 
 from __future__ import annotations
@@ -79,19 +78,6 @@ class Store:
             db.close()
             raise
         return store
-
-    @classmethod
-    def read_only(cls, path: Path) -> Self:
-        """Open an existing journal for reading, beside a daemon or without one. Raises JournalError."""
-        try:
-            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.Error as error:
-            raise JournalError(f"journal {path} cannot be read: {error}") from error
-        if version != VERSION:
-            db.close()
-            raise JournalError(f"journal {path} has version {version}; this hookshim reads version {VERSION}")
-        return cls(db)
 
     def _migrate(self, path: Path) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -16,7 +16,7 @@ import pytest
 from shim.failpoints import Failpoint
 from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
-from tests.support.cri import CRIClient, CRIError, client
+from tests.support.cri import CRIClient, CRIError
 from tests.support.later import later
 from tests.support.receiver import Receiver
 from tests.support.signals import logging_hook
@@ -115,7 +115,7 @@ def pre_stop_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
         # Nothing was accepted: the caller stops it again.
         stage.cri.stop(container, 20)
         assert stage.calls("preStop") == 1
-    with client(stage.daemon.containerd) as runtime:
+    with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == "CONTAINER_EXITED", "the stop is finished")
     [delivery] = settled(stage)
     assert (delivery["hook"], delivery["state"]) == ("preStop", "delivered")
@@ -173,7 +173,7 @@ def test_the_kill_after_a_failed_post_start_is_finished(stage: Stage, point: Fai
     failing = exec_hook(logging_hook("postStart", exit_status=7))
     container = stage.container({"postStart": failing, "preStop": stage.hook("preStop", kind)})
     killed_during(stage, container, "start", point)
-    with client(stage.daemon.containerd) as runtime:
+    with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == "CONTAINER_EXITED", "the kill is finished")
     settled(stage)
     assert stage.deliveries() == [("postStart", "failed"), ("preStop", "delivered")]
@@ -203,7 +203,7 @@ def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: s
     assert (delivery["hook"], delivery["state"]) == (hook, "delivered")
     assert 2 <= stage.calls(hook) <= delivery["attempts"]
     wanted = "CONTAINER_EXITED" if hook == "preStop" else "CONTAINER_RUNNING"
-    with client(stage.daemon.containerd) as runtime:
+    with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == wanted, f"the container is {wanted}")
 
 
@@ -245,7 +245,7 @@ def test_a_delivery_that_is_interrupted_five_times_is_failed(stage: Stage, hook:
     [delivery] = settled(stage)
     assert (delivery["state"], delivery["attempts"]) == ("failed", 5)
     assert "interrupted 5 times" in delivery["error"]
-    with client(stage.daemon.containerd) as runtime:
+    with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == "CONTAINER_EXITED", "its operation goes on")
     assert stage.calls(hook) == 5
     [event] = stage.daemon.events()
@@ -261,7 +261,7 @@ def test_a_start_that_is_cut_off_is_settled_by_what_containerd_says(stage: Stage
     stage.daemon.kill()
     start.exception(30)
     stage.daemon.start()
-    with client(stage.daemon.containerd) as runtime:
+    with CRIClient(stage.daemon.containerd) as runtime:
         deliveries = until(lambda: decided(stage, runtime, container), "the start is settled", 40)
         status = runtime.status(container)
     if deliveries and deliveries[-1]["state"] == "void":

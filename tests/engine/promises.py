@@ -95,7 +95,7 @@ def _accounted(world: World, container: SimContainer, delivery: Delivery) -> Non
             assert delivery.outcome.error
             assert calls >= 1 or "stopped" in delivery.outcome.error or "interrupted 5 times" in delivery.outcome.error
         case DeliveryState.EXITED | DeliveryState.MISSED:
-            assert container.started
+            assert container.started or (world.reboots and delivery.state is DeliveryState.MISSED)
             assert not container.state.stoppable
         case DeliveryState.VOID:
             assert not container.started or world.disk_was_full

@@ -70,6 +70,8 @@ class SimContainer:
     started: bool = False
     starting: bool = False
     leftover: bool = False
+    #: Which of the node's boots its sandbox is of.
+    boot: int = 0
     #: Its processes are gone, which its execs see first.
     dying: asyncio.Event = field(default_factory=asyncio.Event)
     #: It is not running any more, as CRI has it.
@@ -100,6 +102,7 @@ class SimContainerd:
 
     def create(self, container: SimContainer) -> None:
         """CreateContainer."""
+        container.boot = self._boots
         container.troubles = list(container.behaviour.stop_troubles)
         self.containers[container.ref.id] = container
 
@@ -176,16 +179,16 @@ class SimContainerd:
         if container.state is not ContainerState.CREATED or container.starting:
             raise RuntimeCallError("UNKNOWN", f"container is in {container.state} state")
         trouble = container.behaviour.start_trouble
-        if trouble is Trouble.REFUSED:
+        if trouble is Trouble.REFUSED or container.boot != self._boots:
             raise RuntimeCallError("FAILED_PRECONDITION", "sandbox is not ready")
         if trouble is Trouble.LOST_BEFORE:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
         self._trace(f"{container_id} StartContainer")
-        container.starting, boot = True, self._boots
+        container.starting = True
         try:
             await asyncio.sleep(container.behaviour.start_takes)
         except asyncio.CancelledError:
-            self._spawn(self._cut(container, boot))
+            self._spawn(self._cut(container))
             raise
         container.starting = False
         if container_id not in self.containers:
@@ -198,9 +201,9 @@ class SimContainerd:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
         return STARTED
 
-    async def _cut(self, container: SimContainer, boot: int) -> None:
+    async def _cut(self, container: SimContainer) -> None:
         await asyncio.sleep(container.behaviour.start_takes)
-        if boot != self._boots or container.ref.id not in self.containers:
+        if container.boot != self._boots or container.ref.id not in self.containers:
             return
         container.starting = False
         if container.behaviour.cut_start is CutStart.RUNS and container.behaviour.starts:

@@ -189,7 +189,7 @@ class World:
     def close(self) -> None:
         """End what is left."""
         self.daemon.alive = False
-        self.loop.run_until_complete(self._bury(everything=True))
+        self.loop.run_until_complete(self.spawn(self._bury(everything=True)))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         self.store.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
@@ -120,7 +122,8 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let everything settle, crash once more, end every container: nothing is lost."""
         try:
-            self._settle()
+            if sys.exc_info()[0] is None:  # nothing has failed yet, and hypothesis has not given this history up
+                self._settle()
         finally:
             self.world.close()
 
@@ -156,7 +159,7 @@ class HistoriesOnAFullDisk(Histories):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=400, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(__import__('os').environ.get('N','300')), stateful_step_count=25, deadline=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
 )
 TestHistoriesOnAFullDisk = HistoriesOnAFullDisk.TestCase
 TestHistoriesOnAFullDisk.settings = settings(TestHistories.settings, max_examples=200)

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - a command prints
 """``hack/soak``: plays rounds, shows how it goes, and says in one line what came out."""
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from tests.support.soak.run import CALLERS, soak
 
 #: Seconds between two lines of progress where nobody looks at a terminal.
 _SELDOM = 15.0
+
+
+def say(text: str) -> None:
+    """A line of the answer."""
+    print(text, flush=True)
 
 
 class _Progress:
@@ -48,24 +54,25 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 1 or options.callers < 1:
         parser.error("N and K are at least 1")
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
+    say(f"seed {seed}")
     # as Ctrl-C, so that all is ended in either case
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kept = Path(tempfile.mkdtemp(prefix="hookshim-soak-"))
     try:
         with PrivateContainerd.start() as containerd:
             figures = soak(containerd, options.rounds, seed, options.callers, _Progress(options.rounds), kept)
+            # said before containerd is ended: what goes wrong there must not hide it
+            for problem in figures.problems:
+                say(problem)
+            if any(kept.iterdir()):
+                say(f"hookshim's log and journal and containerd's log: {kept}")
+            say(figures.line())
     except KeyboardInterrupt:
         print("interrupted; everything was ended", file=sys.stderr)
         return 130
     finally:
         if not any(kept.iterdir()):
             kept.rmdir()
-    for problem in figures.problems:
-        print(problem)
-    if kept.exists():
-        print(f"hookshim's log and journal and containerd's log: {kept}")
-    print(figures.line())
     return 0 if figures.good else 1
 
 

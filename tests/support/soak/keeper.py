@@ -94,9 +94,9 @@ class Keeper:
                 self._kill()
                 self._launch()
         self._until(self._serves)
-        # As long up as it was down: on a slow machine, too, most calls are to meet a daemon that serves.
+        # On a slow machine, too, callers are to get on between two kills.
         now = time.monotonic()
-        self._rested_at = now + min(now - down_at, PATIENCE)
+        self._rested_at = now + min(now - down_at, PATIENCE) / 2
 
     def _launch(self) -> None:
         self._seen = self._daemon.log.stat().st_size

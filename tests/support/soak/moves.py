@@ -1,4 +1,4 @@
-"""What a round does, drawn from the seed and the round's number alone: a seed that failed makes the same moves again."""
+"""What a round does, drawn from the seed and the round's number alone, so that a seed can be repeated."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def draw(seed: int, number: int) -> Round:
         second_grace=chance.choice((0, 1, 2, 8)) if chance.random() < 0.15 else None,
         finish=chance.choice((0.0, 0.0, 0.3)),
         remove=chance.random() < 0.5,
-        kill=_kill(chance, longest) if chance.random() < 0.4 else None,
+        kill=_kill(chance, longest) if chance.random() < 0.6 else None,
     )
 
 
