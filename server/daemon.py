@@ -37,6 +37,9 @@ from shim.tools import Tools
 
 log = structlog.get_logger(__name__)
 
+#: Seconds before each look for what the last daemon's end has cut off: the runtime takes its time to give a start up.
+_LOOKS = (0.0, 2.0, 10.0, 60.0)
+
 
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT. Returns the process's exit status.
@@ -78,7 +81,7 @@ async def _serve(config: Config) -> None:
         _make_directory(config.listen.parent)
         await front.start()
         log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
-        recovery = asyncio.create_task(_recover(config, engine, client, gate), name="recovery")
+        recovery = asyncio.create_task(_recover(config, engine, client, runtime, gate), name="recovery")
         await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
         if recovery.done():
             recovery.result()
@@ -103,8 +106,8 @@ def _settings(config: Config) -> Settings:
     )
 
 
-async def _recover(config: Config, engine: Engine, client: Backend, gate: Gate) -> None:
-    """Reconcile, however long containerd takes to answer, then let the callers in."""
+async def _recover(config: Config, engine: Engine, client: Backend, runtime: CriRuntime, gate: Gate) -> None:
+    """Reconcile, however long containerd takes to answer, let the callers in, and clear up."""
 
     def report(reason: str) -> None:
         gate.reason = _not_yet(config, reason)
@@ -124,6 +127,17 @@ async def _recover(config: Config, engine: Engine, client: Backend, gate: Gate) 
             resumed = await engine.recover()
     gate.reason = None
     log.info("serving", resumed_containers=resumed)
+    await _clear_up(runtime)
+
+
+async def _clear_up(runtime: CriRuntime) -> None:
+    """Delete the tasks of starts that the last daemon's end cut off, also of containers that have no record."""
+    for pause in _LOOKS:
+        await asyncio.sleep(pause)
+        try:
+            await runtime.clear_leftovers()
+        except RuntimeCallError as error:
+            log.warning("cannot look for what cut-off starts left behind", error=str(error))
 
 
 def _not_yet(config: Config, reason: str) -> str:

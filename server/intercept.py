@@ -1,4 +1,4 @@
-"""Interception: the three calls whose container's hooks are looked up, decided before anything is forwarded.
+"""Interception: the calls whose containers' hooks are looked up, decided before anything is forwarded.
 
 Knows nothing of gRPC servers (``server.call`` is its port). Errors become gRPC codes here, and nowhere else.
 """
@@ -18,21 +18,28 @@ from shim.errors import (
     HookFailedError,
     HookshimError,
     JournalUnavailableError,
+    PodStoppingError,
     RuntimeCallError,
     StoppedError,
 )
+from shim.ports import Container
+from shim.records import Reason
 
 log = structlog.get_logger(__name__)
 
 _CREATE = "/runtime.v1.RuntimeService/CreateContainer"
 _START = "/runtime.v1.RuntimeService/StartContainer"
 _STOP = "/runtime.v1.RuntimeService/StopContainer"
+_REMOVE = "/runtime.v1.RuntimeService/RemoveContainer"
+_STOP_POD = "/runtime.v1.RuntimeService/StopPodSandbox"
+_REMOVE_POD = "/runtime.v1.RuntimeService/RemovePodSandbox"
 
 #: What a caller is told of an error of the engine's. The runtime's own errors keep their codes.
 CODES: dict[type[HookshimError], str] = {
     DeclarationError: "INVALID_ARGUMENT",
     HookFailedError: "FAILED_PRECONDITION",
     StoppedError: "ABORTED",
+    PodStoppingError: "FAILED_PRECONDITION",
     JournalUnavailableError: "UNAVAILABLE",
     ClosingError: "UNAVAILABLE",
 }
@@ -41,17 +48,27 @@ CODES: dict[type[HookshimError], str] = {
 class Interception:
     """Implements server.call.Interceptor over an engine."""
 
-    methods = frozenset({_CREATE, _START, _STOP})
-
     def __init__(self, engine: Engine, runtime: CriRuntime) -> None:
         self._engine = engine
         self._runtime = runtime
+        self._ways = {
+            _CREATE: self._create,
+            _START: self._start,
+            _STOP: self._stop,
+            _REMOVE: self._remove,
+            _STOP_POD: self._stop_pod,
+            _REMOVE_POD: self._remove_pod,
+        }
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The methods to ask about."""
+        return frozenset(self._ways)
 
     async def decide(self, call: Call) -> Decision:
         """Pass what has no hooks; everything else is the engine's, and its answer is containerd's."""
-        way = {_CREATE: self._create, _START: self._start, _STOP: self._stop}[call.method]
         try:
-            response = await way(call)
+            response = await self._ways[call.method](call)
         except DecodeError:
             # containerd says what is wrong with it, in its own words.
             return Pass()
@@ -78,14 +95,44 @@ class Interception:
 
     async def _stop(self, call: Call) -> bytes | None:
         request = cri.StopContainerRequest.FromString(call.request)
-        try:
-            container = await self._runtime.find(request.container_id)
-        except RuntimeCallError as error:
-            if error.ambiguous:
-                raise
-            # Better a hook that is lost, loudly, than a container that cannot be stopped.
-            log.error("cannot look up a container; stopping it without its hooks", error=str(error))
-            return None
+        container = await self._find_to_end(request.container_id)
         if container is None:
             return None
         return await self._engine.stop(container, request.timeout, call.request, call.metadata)
+
+    async def _remove(self, call: Call) -> None:
+        request = cri.RemoveContainerRequest.FromString(call.request)
+        container = await self._find_to_end(request.container_id)
+        if container is not None:
+            await self._engine.end(container, Reason.REMOVE_CONTAINER)
+
+    async def _stop_pod(self, call: Call) -> None:
+        request = cri.StopPodSandboxRequest.FromString(call.request)
+        await self._end_pod(request.pod_sandbox_id, Reason.STOP_POD_SANDBOX)
+
+    async def _remove_pod(self, call: Call) -> None:
+        request = cri.RemovePodSandboxRequest.FromString(call.request)
+        await self._end_pod(request.pod_sandbox_id, Reason.REMOVE_POD_SANDBOX)
+
+    async def _find_to_end(self, container_id: str) -> Container | None:
+        try:
+            return await self._runtime.find(container_id)
+        except RuntimeCallError as error:
+            _never_in_the_way(error)
+            return None
+
+    async def _end_pod(self, sandbox_id: str, reason: Reason) -> None:
+        try:
+            await self._engine.end_pod(sandbox_id, reason)
+        except RuntimeCallError as error:
+            _never_in_the_way(error)
+
+
+def _never_in_the_way(error: RuntimeCallError) -> None:
+    """Better a hook that is lost, loudly, than a container that cannot be stopped.
+
+    A runtime that does not answer would not stop it either, so its caller is told.
+    """
+    if error.ambiguous:
+        raise error
+    log.error("the runtime refuses a look-up; its container ends without its hooks", error=str(error))

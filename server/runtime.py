@@ -6,7 +6,7 @@ On a connection of its own, so that nothing a client does to the front door's re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -40,6 +40,9 @@ _RECONNECT = 0.5
 #: Seconds between two looks at a container's state, for a runtime without the Tasks API.
 _LOOK = 1.0
 
+#: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
+_STARTING = "server is not initialized yet"
+
 _SIGKILL = 9
 
 _DETAILS = "grpc-status-details-bin"
@@ -59,12 +62,19 @@ class CriRuntime:
 
     async def find(self, container_id: str) -> Container | None:
         """The container with its pod; an empty id is nobody's (CRI would list every container)."""
-        found = await self._list(container_id)
+        found = await self._one(container_id)
         if found is None:
             return None
-        pod = await self.pod(found.pod_sandbox_id) or _pod_of_labels(found)
-        ref = ContainerRef(found.id, found.pod_sandbox_id, found.metadata.name, pod.name, pod.namespace, pod.uid)
-        return Container(ref, _STATES.get(found.state, ContainerState.UNKNOWN), dict(found.annotations), pod)
+        return _container(found, await self.pod(found.pod_sandbox_id))
+
+    async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
+        """The pod's containers that are ``wanted``; the pod itself is asked for only if there are any."""
+        if not sandbox_id:
+            return []
+        listed = await self._list(cri.ContainerFilter(pod_sandbox_id=sandbox_id))
+        found = [container for container in listed if wanted(container.id, _state(container))]
+        pod = await self.pod(sandbox_id) if found else None
+        return [_container(container, pod) for container in found]
 
     async def pod(self, sandbox_id: str) -> Pod | None:
         """The pod sandbox, None if the runtime knows none by that id. Raises RuntimeCallError."""
@@ -89,8 +99,8 @@ class CriRuntime:
 
     async def state(self, container_id: str) -> ContainerState | None:
         """The state now."""
-        found = await self._list(container_id)
-        return None if found is None else _STATES.get(found.state, ContainerState.UNKNOWN)
+        found = await self._one(container_id)
+        return None if found is None else _state(found)
 
     async def ending(self, container_id: str) -> Ending | None:
         """How the container ended; a start that failed leaves ``started_at`` 0."""
@@ -163,12 +173,27 @@ class CriRuntime:
             return
         log.warning("deleted a task that a cut-off start had left behind", container=container_id)
 
-    async def _list(self, container_id: str) -> cri.Container | None:
+    async def clear_leftovers(self) -> None:
+        """Clear up after every start that was cut off and that the runtime has given up. Raises RuntimeCallError."""
+        for container in await self._list(cri.ContainerFilter()):
+            if container.state != cri.CONTAINER_EXITED:
+                continue
+            try:
+                ending = await self.ending(container.id)
+                if ending is not None and not ending.started:
+                    await self.clear_leftover(container.id)
+            except RuntimeCallError as error:
+                log.warning("cannot clear up after a start", container=container.id, error=str(error))
+
+    async def _one(self, container_id: str) -> cri.Container | None:
         if not container_id:
             return None
-        request = cri.ListContainersRequest(filter=cri.ContainerFilter(id=container_id))
-        answer = await self._ask(f"{_CRI}ListContainers", request, cri.ListContainersResponse)
-        return answer.containers[0] if len(answer.containers) == 1 else None
+        found = await self._list(cri.ContainerFilter(id=container_id))
+        return found[0] if len(found) == 1 else None
+
+    async def _list(self, which: cri.ContainerFilter) -> Sequence[cri.Container]:
+        request = cri.ListContainersRequest(filter=which)
+        return (await self._ask(f"{_CRI}ListContainers", request, cri.ListContainersResponse)).containers
 
     async def _ask(self, method: str, request: Message, answer: type[M], metadata: Metadata = ()) -> M:
         """Ask what changes nothing. A connection that was lost gets the time to be made again."""
@@ -189,8 +214,9 @@ class CriRuntime:
             message = error.details() or ""
             if self._backend.is_unreachable(error):
                 message = self._backend.unreachable_text(message)
+            code = "UNAVAILABLE" if _STARTING in message else error.code().name
             details = next((value for key, value in error.trailing_metadata() or () if key == _DETAILS), b"")
-            raise RuntimeCallError(error.code().name, message, _bytes(details)) from error
+            raise RuntimeCallError(code, message, _bytes(details)) from error
         except asyncio.CancelledError:
             # grpc cancels the call of a closed channel in the same way as a caller does its task.
             if (task := asyncio.current_task()) is None or task.cancelling():
@@ -200,6 +226,16 @@ class CriRuntime:
 
 def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
+
+
+def _state(container: cri.Container) -> ContainerState:
+    return _STATES.get(container.state, ContainerState.UNKNOWN)
+
+
+def _container(found: cri.Container, pod: Pod | None) -> Container:
+    pod = pod or _pod_of_labels(found)
+    ref = ContainerRef(found.id, found.pod_sandbox_id, found.metadata.name, pod.name, pod.namespace, pod.uid)
+    return Container(ref, _state(found), dict(found.annotations), pod)
 
 
 def _pod_of_labels(container: cri.Container) -> Pod:

@@ -143,37 +143,55 @@ class Actor:
         if self._ledger.owes:
             self.spawn(self._ledger.settle(), f"settle {self._id}")
 
-    async def stop(self, container: Container, timeout: int, request: bytes, metadata: Metadata) -> bytes | None:
+    async def stop(
+        self,
+        container: Container,
+        timeout: int,
+        request: bytes = b"",
+        metadata: Metadata = (),
+        reason: Reason = Reason.STOP_CONTAINER,
+    ) -> bytes | None:
         """StopContainer with its PreStop; None if the runtime's own answer is all there is to it.
 
         Raises RuntimeCallError: the runtime's answer to the forwarded call; the stop is tried again nevertheless.
         """
         arrived = self._tools.clock.boottime()
-        if self._start is not None and not self._start.answered.is_set():
-            container = await self._after_start(self._start, container, timeout)
+        async with self._admission:
+            start = self._start
+        if container.state.startable or (start is not None and not start.answered.is_set()):
+            container = await self._after_start(start, container, timeout)
         async with self._admission:
             run = self._stop
             if run is None:
-                run = await self._accept_stop(container, timeout, arrived, request, metadata)
+                run = await self._accept_stop(container, timeout, arrived, request, metadata, reason)
                 if run is None:
                     return None
+                answer = run.wait()
             else:
+                # Before anything is awaited: its answer may come meanwhile.
+                answer = run.wait()
                 await run.join(timeout)
-            answer = run.wait()
         return await answer
 
-    async def _after_start(self, run: StartRun, container: Container, timeout: int) -> Container:
+    async def _after_start(self, run: StartRun | None, container: Container, timeout: int) -> Container:
         """A stop that overtook a start would be answered and the container would run: let the start be answered."""
         budget = plan.stop_budget(timeout, container, self._tools.settings)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(budget, DOUBT) if run.in_doubt else budget):
-                await run.answered.wait()
+        if run is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(budget, DOUBT) if run.in_doubt else budget):
+                    await run.answered.wait()
         with suppress(RuntimeCallError):
             container = await self._tools.runtime.find(self._id) or container
         return container
 
     async def _accept_stop(
-        self, container: Container, timeout: int, arrived: float, request: bytes, metadata: Metadata
+        self,
+        container: Container,
+        timeout: int,
+        arrived: float,
+        request: bytes,
+        metadata: Metadata,
+        reason: Reason,
     ) -> StopRun | None:
         if not container.state.stoppable:
             return None
@@ -187,7 +205,7 @@ class Actor:
         if not due and post_start is None:
             return None
         await self._tools.hit(Failpoint.STOP_ACCEPT)
-        operation = self._operation(container, OperationKind.STOP, Reason.STOP_CONTAINER, timeout, since=arrived)
+        operation = self._operation(container, OperationKind.STOP, reason, timeout, since=arrived)
         delivery = self._pre_stop(operation, action, problem) if due else None
         await self._ledger.note(*_accepted(operation, delivery))
         run = StopRun(self._tools, self._ledger, container, operation, delivery, request, metadata)
@@ -199,7 +217,8 @@ class Actor:
     def _pre_stop(self, operation: Operation, action: Action | None, problem: str | None) -> Delivery:
         if action is None:
             return self._delivery(operation, Hook.PRE_STOP, "{}", DeliveryState.FAILED, error=problem or "")
-        if operation.timeout == 0 and not self._tools.settings.zero_timeout_runs:
+        skips = operation.reason is Reason.STOP_CONTAINER and not self._tools.settings.zero_timeout_runs
+        if operation.timeout == 0 and skips:
             skipped = "skipped: timeout 0, and the configuration says so"
             return self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.SKIPPED, error=skipped)
         return self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.DELIVERING)

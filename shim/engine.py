@@ -6,8 +6,9 @@ What is accepted runs in tasks of the engine's own: a caller that leaves takes n
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -19,12 +20,13 @@ from shim.errors import (
     ClosingError,
     DeclarationError,
     JournalUnavailableError,
+    PodStoppingError,
     RuntimeCallError,
 )
 from shim.failpoints import Failpoint
 from shim.lifecycle import Lifecycle, effective
 from shim.ports import Container, Ending, Metadata
-from shim.records import ContainerState, Delivery, Operation, OperationKind
+from shim.records import ContainerState, Delivery, Operation, OperationKind, Reason
 from shim.recovery import Now, Verdict, reconcile
 from shim.tools import Tools
 
@@ -39,6 +41,7 @@ class Engine:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._actors: dict[str, Actor] = {}
+        self._stopping: Counter[str] = Counter()
         self._closing = False
 
     def check(self, name: str, annotations: dict[str, str], pod_annotations: dict[str, str]) -> None:
@@ -54,6 +57,10 @@ class Engine:
         JournalUnavailableError and ClosingError (nothing was done), RuntimeCallError (the runtime's own answer),
         HookFailedError and StoppedError.
         """
+        if container.ref.sandbox_id in self._stopping:
+            raise PodStoppingError(
+                f"the pod {container.ref.pod_text} is being stopped: container {container.ref.name} is not started"
+            )
         known = container.ref.id in self._actors
         if not known and not container.state.startable:
             return None
@@ -78,6 +85,55 @@ class Engine:
         with self._actor(container.ref.id) as actor:
             work = actor.stop(container, plan.clamp(timeout), request, metadata)
             return await self._own(work, f"StopContainer {container.ref.id}", actor)
+
+    async def end(self, container: Container, reason: Reason) -> None:
+        """PreStop, and the kill, of a container that a call other than StopContainer is about to kill.
+
+        Nothing happens if it has no hooks or does not run. Raises what ``stop`` raises.
+        """
+        if container.ref.id not in self._actors and not (container.state.stoppable and _has_hooks(container)):
+            return
+        self._refuse_if_closing()
+        with self._actor(container.ref.id) as actor:
+            work = actor.stop(container, 0, reason=reason)
+            await self._own(work, f"{reason} {container.ref.id}", actor)
+
+    async def end_pod(self, sandbox_id: str, reason: Reason) -> None:
+        """``end`` for all containers of a pod at once; meanwhile, nothing in it is started.
+
+        Raises what ``end`` raises.
+        """
+        await asyncio.shield(self._tools.tasks.spawn(self._end_pod(sandbox_id, reason), f"{reason} {sandbox_id}"))
+
+    async def _end_pod(self, sandbox_id: str, reason: Reason) -> None:
+        ended: set[str] = set()
+        with ExitStack() as marks:
+            while containers := [
+                container
+                for container in await self._tools.runtime.in_pod(sandbox_id, self._may_run)
+                if container.ref.id not in ended
+            ]:
+                # The same pod may be stopped by several callers: each counts.
+                marks.enter_context(self._no_starts(containers[0].ref.sandbox_id))
+                ended.update(container.ref.id for container in containers)
+                work = [self.end(container, reason) for container in containers]
+                results = await asyncio.gather(*work, return_exceptions=True)
+                for result in results:
+                    if isinstance(result, BaseException):
+                        raise result
+
+    def _may_run(self, container_id: str, state: ContainerState) -> bool:
+        return state.stoppable or container_id in self._actors
+
+    @contextmanager
+    def _no_starts(self, sandbox_id: str) -> Iterator[None]:
+        self._stopping[sandbox_id] += 1
+        try:
+            yield
+        finally:
+            self._stopping[sandbox_id] -= 1
+            if not self._stopping[sandbox_id]:
+                del self._stopping[sandbox_id]
 
     async def recover(self) -> int:
         """Reconcile the journal with the runtime, and set going what is open. Returns how many operations are.

@@ -61,5 +61,9 @@ class StoppedError(HookshimError):
     """A stop came while PostStart ran; the message is what StartContainer answers."""
 
 
+class PodStoppingError(HookshimError):
+    """The container's pod is being stopped or removed, so nothing in it is started."""
+
+
 class ClosingError(HookshimError):
     """hookshim is shutting down and takes no new work."""

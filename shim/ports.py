@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +80,10 @@ class Runtime(Protocol):
 
     async def find(self, container_id: str) -> Container | None:
         """The container as it is now with its pod, None if the runtime knows none by that id."""
+        ...
+
+    async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
+        """The pod's containers whose id and state are ``wanted``; none if the runtime knows no such pod."""
         ...
 
     async def state(self, container_id: str) -> ContainerState | None:

@@ -29,6 +29,9 @@ class Reason(StrEnum):
 
     START_CONTAINER = "StartContainer"
     STOP_CONTAINER = "StopContainer"
+    STOP_POD_SANDBOX = "StopPodSandbox"
+    REMOVE_CONTAINER = "RemoveContainer"
+    REMOVE_POD_SANDBOX = "RemovePodSandbox"
     POST_START_FAILED = "FailedPostStart"
 
 

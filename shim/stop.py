@@ -158,7 +158,8 @@ class StopRun:
                     container=self._container.ref.id,
                     error=str(error),
                 )
-                changes = [self._move(OperationEvent.FORWARD_FAILED, str(error))]
+                await self._ledger.note(self._move(OperationEvent.FORWARD_FAILED, str(error)))
+                changes = []
                 self._nudge.clear()
                 self._answer(error)
             await self._pause(pause)

@@ -110,7 +110,6 @@ class ExecHandler:
 
 
 def _unanswered(error: BaseException) -> bool:
-    # containerd itself says UNAVAILABLE too: while it starts.
     return isinstance(error, RuntimeCallError) and error.code in ("UNAVAILABLE", "CANCELLED")
 
 

@@ -12,7 +12,8 @@ CREATE TABLE container (
 CREATE TABLE operation (
     id            TEXT PRIMARY KEY CHECK (id <> ''),
     kind          TEXT NOT NULL CHECK (kind IN ('start', 'stop')),
-    reason        TEXT NOT NULL CHECK (reason IN ('StartContainer', 'StopContainer', 'FailedPostStart')),
+    reason        TEXT NOT NULL CHECK (reason IN ('StartContainer', 'StopContainer', 'StopPodSandbox', 'RemoveContainer',
+                                                   'RemovePodSandbox', 'FailedPostStart')),
     container_id  TEXT NOT NULL REFERENCES container (id),
     state         TEXT NOT NULL CHECK (state IN ('accepted', 'hooks_done', 'forwarded', 'done')),
     timeout       INTEGER NOT NULL CHECK (timeout >= 0),

@@ -46,16 +46,14 @@ class Stage:
         """How often the hook was called, as its receiver or its container saw it."""
         return self.log.words().count(f"{name} begins") + len(self.receiver.seen(f"/{name}"))
 
-    def container(
-        self, lifecycle: dict[str, Any], command: Sequence[str] | None = None, annotations: dict[str, str] | None = None
-    ) -> str:
-        """Create a container that logs its signals and declares ``lifecycle``."""
+    def container(self, lifecycle: dict[str, Any], command: Sequence[str] | None = None, *, name: str = "c") -> str:
+        """Create a container that declares ``lifecycle``; without a command of its own it logs its signals."""
         declared = {KEY: json.dumps(lifecycle)} if lifecycle else {}
         return self.cri.create(
             self.pod,
-            "c",
+            name,
             list(command or logging_container()),
-            annotations={**declared, **(annotations or {})},
+            annotations=declared,
             mounts=self.log.mounts,
         )
 
