@@ -61,6 +61,9 @@ _PROBE_TIMEOUT = 5.0
 #: How grpc before 1.80 or so marks a status that came over the wire, in the debug string.
 _FROM_PEER = "Error received from peer"
 
+#: How grpc begins when the connection has broken under a call, which it may say before the channel's state does.
+_BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "recvmsg", "sendmsg", "GOAWAY")
+
 
 class UnreachableError(HookshimError):
     """containerd does not answer, or not yet as a CRI runtime. The message names its socket and the reason."""
@@ -87,15 +90,19 @@ class Backend:
         """Whether an UNAVAILABLE was made here because the connection failed, rather than said by containerd.
 
         To be asked when the error has just been raised. grpc no longer marks a status with its origin, so the
-        connection is looked at: while it stands, the status has come over it.
+        connection is looked at: while it stands, the status has come over it, unless grpc says that it just broke.
         """
         if error.code() is not grpc.StatusCode.UNAVAILABLE or _FROM_PEER in (error.debug_error_string() or ""):
             return False
+        if (error.details() or "").startswith(_BROKEN):
+            return True
         return self._channel.get_state() is not grpc.ChannelConnectivity.READY
 
     def unreachable_text(self, reason: str | None) -> str:
         """What a caller is told when `is_unreachable`: which socket, and how it failed."""
-        return f"containerd at {self.path} does not answer: {reason or 'no reason given'}"
+        # grpc tells the whole story of its dialling ("failed to connect to all addresses; last error: …").
+        cause = (reason or "no reason given").rpartition(" error: ")[2]
+        return f"containerd at {self.path} does not answer: {cause}"
 
     async def wait_until_reachable(
         self,

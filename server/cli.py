@@ -145,6 +145,8 @@ def deliveries(context: click.Context, limit: int | None, *, as_json: bool) -> N
     """
     state_dir = context.ensure_object(_Given).load().config.state_dir
     found = report.deliveries(state_dir)
+    for note in report.damaged(state_dir):
+        click.echo(note, err=True)
     records = (found or [])[-(limit or 0) :]
     if not found:
         click.echo(report.nothing(state_dir, "deliveries", journal=found is not None), err=True)
@@ -164,6 +166,8 @@ def events(context: click.Context, limit: int | None, *, as_json: bool) -> None:
     """
     state_dir = context.ensure_object(_Given).load().config.state_dir
     found = report.events(state_dir)
+    for note in report.damaged(state_dir):
+        click.echo(note, err=True)
     records = (found or [])[-(limit or 0) :]
     if not found:
         click.echo(report.nothing(state_dir, "events", journal=found is not None), err=True)

@@ -85,6 +85,7 @@ def _one_of(literal: object) -> str:
 
 
 ZeroTimeout = Literal["run", "skip"]
+OnCorrupt = Literal["replace", "refuse"]
 
 
 class LogConfig(BaseModel):
@@ -101,7 +102,8 @@ class Settings(BaseModel):
 
     ``drain_seconds``: how long SIGTERM lets hooks and calls in flight go on. ``default_grace_seconds``: a hook's
     budget at a stop with timeout 0, if the pod has no termination grace annotation. ``zero_timeout``: what PreStop
-    does at such a stop.
+    does at such a stop. ``on_corrupt``: a damaged journal is set aside and a new one begun, or the daemon does not
+    start. ``retention_hours``: how long what has ended stays in the journal.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -116,6 +118,10 @@ class Settings(BaseModel):
         default=30.0, gt=0, allow_inf_nan=False, description="a number of seconds, more than 0"
     )
     zero_timeout: ZeroTimeout = Field(default="run", description=_one_of(ZeroTimeout))
+    on_corrupt: OnCorrupt = Field(default="replace", description=_one_of(OnCorrupt))
+    retention_hours: float = Field(
+        default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
+    )
     log: LogConfig = Field(default=LogConfig(), description="a table, [log]")
 
 

@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 #: Seconds before each look for what the last daemon's end has cut off: the runtime takes its time to give a start up.
 _LOOKS = (0.0, 2.0, 10.0, 60.0)
 
+#: Seconds between two batches of old records, so that commits get between them; and between two rounds.
+_BATCH_PAUSE, _RETENTION_PAUSE = 0.1, 600.0
+
 
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT. Returns the process's exit status.
@@ -59,7 +62,9 @@ async def _serve(config: Config) -> None:
         log.warning("failpoints are armed: this daemon will end or hang on purpose", failpoints=armed)
     stop = _stop_signals()
     async with AsyncExitStack() as stack:
-        journal = await Journal.open(config.state_dir / FILE)
+        clock = SystemClock()
+        keep_corrupt = config.on_corrupt == "refuse"
+        journal = await Journal.open(config.state_dir / FILE, clock.wall, keep_corrupt=keep_corrupt)
         stack.push_async_callback(journal.close)
         client, backend = Backend(config.containerd), Backend(config.containerd)
         stack.push_async_callback(client.close)
@@ -70,7 +75,7 @@ async def _serve(config: Config) -> None:
                 runtime=runtime,
                 handlers={ExecAction: ExecHandler(runtime), HttpGetAction: HttpHandler()},
                 journal=journal,
-                clock=SystemClock(),
+                clock=clock,
                 settings=_settings(config),
                 failpoints=failpoints,
                 announce=_announce,
@@ -82,13 +87,15 @@ async def _serve(config: Config) -> None:
         await front.start()
         log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
         recovery = asyncio.create_task(_recover(config, engine, client, runtime, gate), name="recovery")
+        retention = asyncio.create_task(_retain(journal, clock, config.retention_hours), name="retention")
         await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
         if recovery.done():
             recovery.result()
         await stop.wait()
         log.info("shutting down", drain_seconds=config.drain_seconds)
-        recovery.cancel()
-        await asyncio.wait({recovery})
+        for task in (recovery, retention):
+            task.cancel()
+        await asyncio.wait({recovery, retention})
         await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
     log.info("stopped")
 
@@ -113,21 +120,38 @@ async def _recover(config: Config, engine: Engine, client: Backend, runtime: Cri
         gate.reason = _not_yet(config, reason)
 
     def again(state: RetryCallState) -> None:
-        reason = str(state.outcome.exception()) if state.outcome else ""
-        log.warning("recovery is not done; trying again", reason=reason)
-        report(reason)
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("recovery is not done; trying again", attempt=state.attempt_number, reason=str(error))
+        if isinstance(error, JournalUnavailableError):
+            # What was open is not known, but no container may wait for a disk to be stopped.
+            gate.reason = None
+        elif gate.reason is not None:
+            report(str(error))
 
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError | JournalUnavailableError)),
-        wait=wait_exponential(0.1, max=2),
+        wait=wait_exponential(0.1, max=10),
         after=again,
     ):
         with attempt:
-            await client.wait_until_reachable(report=report)
+            if gate.reason is not None:
+                await client.wait_until_reachable(report=report)
             resumed = await engine.recover()
     gate.reason = None
     log.info("serving", resumed_containers=resumed)
     await _clear_up(runtime)
+
+
+async def _retain(journal: Journal, clock: SystemClock, hours: float) -> None:
+    """Delete what ended more than ``hours`` ago, a little at a time."""
+    while True:
+        pause = _RETENTION_PAUSE
+        try:
+            if await journal.expire(clock.wall() - hours * 3600):
+                pause = _BATCH_PAUSE
+        except JournalUnavailableError as error:
+            log.warning("old records cannot be deleted now", error=str(error))
+        await asyncio.sleep(pause)
 
 
 async def _clear_up(runtime: CriRuntime) -> None:

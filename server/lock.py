@@ -58,14 +58,13 @@ class StateLock:
         try:
             _prepare(self._directory)
             # Not inherited: a handler's process that outlives the daemon must not keep the lock.
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = _open(self._path)
         except OSError as error:
             raise StateDirectoryError(
                 f"the state directory {self._directory} cannot be used: {error.strerror} ({error.filename})"
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write_holder(fd)
         except BlockingIOError:
             holder = _read_holder(fd)
             os.close(fd)
@@ -78,6 +77,11 @@ class StateLock:
             os.close(fd)
             raise StateDirectoryError(f"{self._path} cannot be locked: {error.strerror}") from error
         self._fd = fd
+        try:
+            _write_holder(fd)
+        except OSError as error:
+            # The lock is held all the same: a full disk keeps no node's containers from being served.
+            _log.warning("who holds the state directory cannot be written there", reason=error.strerror)
 
     def release(self) -> None:
         """Give the right back; without it, nothing happens."""
@@ -118,6 +122,16 @@ def _prepare(directory: Path) -> None:
         )
     directory.chmod(0o700)
     _log.warning("state directory was open to others, now it is 0700", directory=str(directory), mode=f"{mode:04o}")
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    # What cannot be written can still be locked; without the file, nobody else has it.
+    return os.open(path if path.exists() else path.parent, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _make(directory: Path, mode: int) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server.log import printable
-from shim.errors import JournalError
+from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import Delivery, DeliveryState, Event
 from shim.store import FILE, VERSION, Store
 
@@ -72,6 +72,15 @@ def nothing(state_dir: Path, what: str, *, journal: bool) -> str:
     if journal:
         return f"no {what} yet in {path}"
     return f"no {what}: there is no journal at {path} (no daemon has used this state directory; see --state-dir)"
+
+
+def damaged(state_dir: Path) -> list[str]:
+    """A line for each journal that was found damaged and set aside; what it held is not in the tables."""
+    return [
+        f"note: a damaged journal was set aside as {path}; what it held is not shown here"
+        for path in sorted(state_dir.glob(f"{FILE}.corrupt-*"))
+        if not path.name.endswith(("-wal", "-shm"))
+    ]
 
 
 def deliveries_json(records: Sequence[Delivery]) -> str:
@@ -165,7 +174,7 @@ def _ask(path: Path, question: Callable[[Store], T]) -> T | None:
             return None
         try:
             answer = _ask_once(path, question)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, JournalCorruptError, JournalUnavailableError) as error:
             if before == _signature(path):
                 raise JournalError(f"the journal {path} cannot be read: {error}") from error
             continue

@@ -6,7 +6,7 @@ What it has admitted runs in tasks of its own, so that a stop is admitted in eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -240,6 +240,13 @@ class Actor:
             run = StopRun(self._tools, self._ledger, container, operation, delivery)
             self._spawn_stop(run, None)
         await run.ended.wait()
+
+    async def note(self, changes: Sequence[Change]) -> None:
+        """Record what recovery has found out; if the disk does not let it, later."""
+        if changes:
+            await self._ledger.note(*changes)
+        if self._ledger.owes:
+            self.spawn(self._ledger.settle(), f"settle {self._id}")
 
     def resume(self, container: Container, operation: Operation, delivery: Delivery | None) -> None:
         """Go on with an operation that recovery found open."""

@@ -43,6 +43,7 @@ async def carry_out(
     What is still running then is cancelled. If this itself is cancelled, the attempt has no outcome.
     """
     what = f"{attempt.hook} {attempt.delivery_id}"
+    began = tools.clock.boottime()
     work = asyncio.create_task(_deliver(tools, attempt), name=f"handler {what}")
     ended = asyncio.create_task(_ended(tools.runtime, attempt), name=f"ended {what}")
     over = asyncio.create_task(countdown.over(), name=f"budget {what}")
@@ -63,7 +64,8 @@ async def carry_out(
             return Result(DeliveryEvent.CONTAINER_EXITED, Outcome(texts.ENDED_FIRST, output=output))
         if work.done():
             return Result(DeliveryEvent.FAILED, work.result())
-        return _failed(attempt, texts.timed_out(attempt.budget or 0))
+        # A second stop may have shortened the budget that it began with.
+        return _failed(attempt, texts.timed_out(tools.clock.boottime() - began))
     finally:
         for task in tasks:
             task.cancel()

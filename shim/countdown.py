@@ -20,6 +20,10 @@ class Countdown:
         """Seconds until the end, not below 0; None if there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - self._clock.boottime())
 
+    def noticed(self) -> None:
+        """Let ``shortened`` wait for the next move: the moves until now have been taken into account."""
+        self._changed.clear()
+
     def shorten(self, deadline: float) -> bool:
         """Move the end nearer; a later one changes nothing. Returns whether it moved."""
         if self.deadline is not None and deadline >= self.deadline:

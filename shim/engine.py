@@ -15,7 +15,6 @@ import structlog
 
 from shim import plan
 from shim.actor import Actor
-from shim.changes import InsertEvent
 from shim.errors import (
     ClosingError,
     DeclarationError,
@@ -189,13 +188,9 @@ class Engine:
             with self._actor(container_id) as actor:
                 actor.spawn(actor.kill(container, list(verdict.changes)), f"kill {container_id}")
             return
-        if verdict.changes:
-            await self._tools.journal.commit(*verdict.changes)
-        for change in verdict.changes:
-            if isinstance(change, InsertEvent):
-                self._tools.announce(change.event)
-        if verdict.operation is not None and container is not None:
-            with self._actor(container_id) as actor:
+        with self._actor(container_id) as actor:
+            await actor.note(verdict.changes)
+            if verdict.operation is not None and container is not None:
                 actor.resume(container, verdict.operation, verdict.delivery)
 
     async def drain(self, seconds: float) -> None:

@@ -49,6 +49,10 @@ class JournalConflictError(JournalError):
     """A record was not in the state that the change expected; nothing of the change was applied."""
 
 
+class JournalCorruptError(JournalError):
+    """The journal's file is damaged, or is no journal."""
+
+
 class JournalUnavailableError(JournalError):
     """The journal cannot be written now (disk full, read-only, failing); nothing was applied."""
 

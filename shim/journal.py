@@ -13,12 +13,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
+import structlog
+
 from shim.changes import Change
-from shim.errors import JournalError, JournalUnavailableError
+from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import Delivery, Operation
-from shim.store import Store
+from shim.store import Store, set_aside
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -28,26 +32,39 @@ class _Commit:
 
 
 @dataclass(slots=True)
-class _Read(Generic[T]):
+class _Ask(Generic[T]):
     query: Callable[[Store], T]
     done: asyncio.Future[T]
 
 
 class Journal:
-    """An open journal of the running daemon. Its methods belong to the event loop that opened it."""
+    """The running daemon's journal. Its methods belong to the event loop that opened it.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    While the file cannot be opened, every call raises JournalUnavailableError and tries again: a full disk keeps
+    nothing from being served. A file that is found damaged is set aside, and a new one begun.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float], *, keep_corrupt: bool) -> None:
+        """``clock`` names a damaged file's time; ``keep_corrupt`` leaves it in place, and raises instead."""
+        self._path = path
+        self._clock = clock
+        self._keep_corrupt = keep_corrupt
+        self._store: Store | None = None
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Commit | _Read[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Commit | _Ask[Any] | None] = SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Open or create the journal. Raises what Store.open raises."""
-        return cls(await asyncio.to_thread(Store.open, path))
+    async def open(cls, path: Path, clock: Callable[[], float], *, keep_corrupt: bool = False) -> Self:
+        """Open or create the journal. Raises JournalCorruptError (``keep_corrupt``), JournalError (newer version)."""
+        journal = cls(path, clock, keep_corrupt=keep_corrupt)
+        try:
+            await asyncio.to_thread(journal._opened)
+        except JournalUnavailableError as error:
+            log.error("going on without a journal until it can be had", error=str(error))
+        journal._thread.start()
+        return journal
 
     async def commit(self, *changes: Change) -> None:
         """Apply the changes together, durably. Cancelling the caller does not take them back.
@@ -60,16 +77,18 @@ class Journal:
 
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
-        return await self._read(lambda store: store.deliveries_of(container_id))
+        return await self._ask(lambda store: store.deliveries_of(container_id))
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
-        return await self._read(_open_work)
+        return await self._ask(_open_work)
 
-    async def _read(self, query: Callable[[Store], T]) -> T:
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._put(_Read(query, done))
-        return await done
+    async def expire(self, before: float, limit: int = 500) -> int:
+        """Delete at most ``limit`` operations done before ``before``; how many they were.
+
+        Raises JournalUnavailableError.
+        """
+        return await self._ask(lambda store: store.expire(before, limit))
 
     async def close(self) -> None:
         """Write what was handed in, and close the file. Later calls raise JournalUnavailableError."""
@@ -78,12 +97,19 @@ class Journal:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _put(self, item: _Commit | _Read[Any]) -> None:
+    async def _ask(self, query: Callable[[Store], T]) -> T:
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._put(_Ask(query, done))
+        return await done
+
+    def _put(self, item: _Commit | _Ask[Any]) -> None:
         if self._closed:
             raise JournalUnavailableError("the journal is closed: hookshim is shutting down")
         self._queue.put(item)
 
-    def _write(self) -> None:
+    # From here on: the writer thread.
+
+    def _work(self) -> None:
         last = False
         while not last:
             items = [self._queue.get()]
@@ -94,24 +120,58 @@ class Journal:
             if commits:
                 self._commit(commits)
             for item in items:
-                if isinstance(item, _Read):
+                if isinstance(item, _Ask):
                     self._answer(item)
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
 
     def _commit(self, commits: list[_Commit]) -> None:
         results: list[JournalError | None]
         try:
-            results = list(self._store.commit([commit.changes for commit in commits]))
-        except JournalUnavailableError as error:
+            groups = [commit.changes for commit in commits]
+            results = list(self._use(lambda store: store.commit(groups)))
+        except JournalError as error:
             results = [error] * len(commits)
         self._call(lambda: _resolve_all(commits, results))
 
-    def _answer(self, item: _Read[Any]) -> None:
+    def _answer(self, item: _Ask[Any]) -> None:
+        value, problem = None, None
         try:
-            value, error = item.query(self._store), None
-        except Exception as problem:  # noqa: BLE001 - whatever a read raises is its caller's to know
-            value, error = None, JournalUnavailableError(f"the journal cannot be read: {problem}")
-        self._call(lambda: _resolve(item.done, value, error))
+            value = self._use(item.query)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its caller is to know
+            problem = JournalUnavailableError(f"the journal cannot be used: {error}")
+        self._call(lambda: _resolve(item.done, value, problem))
+
+    def _use(self, query: Callable[[Store], T]) -> T:
+        """Ask the store; one that turns out to be damaged is replaced, and the new one asked. Raises JournalError."""
+        try:
+            return query(self._opened())
+        except JournalCorruptError as error:
+            if self._keep_corrupt:
+                raise JournalUnavailableError(str(error)) from error
+            self._set_aside(error)
+            return query(self._opened())
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            try:
+                self._store = Store.open(self._path)
+            except JournalCorruptError as error:
+                if self._keep_corrupt:
+                    raise
+                self._set_aside(error)
+                self._store = Store.open(self._path)
+        return self._store
+
+    def _set_aside(self, error: JournalCorruptError) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        try:
+            place = set_aside(self._path, f"corrupt-{self._clock():.0f}")
+        except OSError as problem:
+            raise JournalUnavailableError(f"{error}; it cannot be set aside: {problem}") from problem
+        log.critical("the journal was damaged; a new one is begun", error=str(error), set_aside=str(place))
 
     def _call(self, callback: Callable[[], object]) -> None:
         # A loop that is closed has nobody left who waits.

@@ -173,6 +173,7 @@ class StopRun:
         shortened: asyncio.Task[None] | None = None
         try:
             while True:
+                self._countdown.noticed()
                 seconds = self._grace_left()
                 call = self._tools.runtime.stop(
                     self._container.ref.id, seconds, self._request, self._metadata, within=seconds + FORWARD_MARGIN

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
-from shim.errors import JournalConflictError, JournalError, JournalUnavailableError
+from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import (
     ContainerRef,
     Delivery,
@@ -54,30 +55,33 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open or create the journal at ``path`` for writing, and bring its schema up to date.
+        """Open or create the journal at ``path`` for writing, check it, and bring its schema up to date.
 
-        WAL with synchronous=FULL: a commit that returned survives the machine. Raises JournalError for a file that
-        is not a journal or is of a newer version, JournalUnavailableError if it cannot be written.
+        WAL with synchronous=FULL: a commit that returned survives the machine. Raises JournalCorruptError,
+        JournalUnavailableError if it cannot be written now, JournalError for one of a newer version.
         """
         try:
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         except sqlite3.Error as error:
             raise JournalUnavailableError(f"journal {path} cannot be opened: {error}") from error
+        store = cls(db)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                db.execute(f"PRAGMA {pragma}")
-            store = cls(db)
-            store._migrate(path)
-        except sqlite3.OperationalError as error:
+            store._prepare(path)
+        except sqlite3.Error as error:
             db.close()
-            raise JournalUnavailableError(f"journal {path} cannot be written: {error}") from error
-        except sqlite3.DatabaseError as error:
-            db.close()
-            raise JournalError(f"journal {path} cannot be read: {error}. Move it away to begin a new one.") from error
+            raise _problem(f"journal {path}", error) from error
         except JournalError:
             db.close()
             raise
         return store
+
+    def _prepare(self, path: Path) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            self._db.execute(f"PRAGMA {pragma}")
+        [check] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if check != "ok":
+            raise JournalCorruptError(f"journal {path} is damaged: {check}")
+        self._migrate(path)
 
     def _migrate(self, path: Path) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -98,7 +102,7 @@ class Store:
         """Apply each group whole or not at all, all of them in one transaction with one fsync.
 
         A group that finds a record in another state than it expects is left out, with its error at its place in the
-        answer; the others stand. Raises JournalUnavailableError if nothing could be written.
+        answer; the others stand. Raises JournalUnavailableError or JournalCorruptError: then nothing was written.
         """
         results: list[JournalConflictError | None] = []
         try:
@@ -116,10 +120,28 @@ class Store:
                 self._db.execute("RELEASE one")
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise JournalUnavailableError(f"the journal cannot be written: {error}") from error
+            with suppress(sqlite3.Error):
+                self._db.rollback()
+            raise _problem("the journal", error) from error
         return results
+
+    def expire(self, before: float, limit: int) -> int:
+        """Delete at most ``limit`` operations that were done before ``before``, with all that belongs to them.
+
+        Returns how many they were. Raises what ``commit`` raises.
+        """
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                values = {"before": before, "limit": limit}
+                for name in ("expire_events", "expire_deliveries"):
+                    self._run(name, values)
+                deleted = self._run("expire_operations", values).rowcount
+                if deleted < limit:
+                    self._run("expire_containers", {})
+        except sqlite3.Error as error:
+            raise _problem("the journal", error) from error
+        return deleted
 
     def _apply(self, change: Change) -> None:
         match change:
@@ -138,32 +160,56 @@ class Store:
     def _run(self, name: str, values: dict[str, Any]) -> sqlite3.Cursor:
         return self._db.execute(_STATEMENTS[name], values)
 
+    def _rows(self, name: str, values: dict[str, Any]) -> list[sqlite3.Row]:
+        try:
+            return self._run(name, values).fetchall()
+        except sqlite3.Error as error:
+            raise _problem("the journal", error) from error
+
     def _update(self, name: str, values: dict[str, Any], expected: str, what: str) -> None:
         if self._run(name, values | {"expected": expected}).rowcount != 1:
             raise JournalConflictError(f"{what} is not {expected} in the journal; wanted {values['state']}")
 
     def open_operations(self) -> list[Operation]:
         """Every operation that is not done, oldest first."""
-        return [_operation(row) for row in self._run("open_operations", {})]
+        return [_operation(row) for row in self._rows("open_operations", {})]
 
     def deliveries_of_open_operations(self) -> list[Delivery]:
         """Every delivery, open or not, of an operation that is not done."""
-        return [_delivery(row) for row in self._run("deliveries_of_open_operations", {})]
+        return [_delivery(row) for row in self._rows("deliveries_of_open_operations", {})]
 
     def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first."""
-        return [_delivery(row) for row in self._run("deliveries_of_container", {"container_id": container_id})]
+        return [_delivery(row) for row in self._rows("deliveries_of_container", {"container_id": container_id})]
 
     def deliveries(self) -> list[Delivery]:
         """All deliveries, oldest first."""
-        return [_delivery(row) for row in self._run("deliveries", {})]
+        return [_delivery(row) for row in self._rows("deliveries", {})]
 
     def events(self) -> list[Event]:
         """All events, oldest first."""
         return [
             Event(row["at"], row["reason"], _container(row), row["delivery_id"], row["message"])
-            for row in self._run("events", {})
+            for row in self._rows("events", {})
         ]
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """Rename a damaged journal and what belongs to it, so that a new one can be begun; returns its new name.
+
+    Nothing is deleted. Raises OSError.
+    """
+    for companion in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + companion).rename(path.with_name(f"{path.name}.{suffix}{companion}"))
+    return path.rename(path.with_name(f"{path.name}.{suffix}"))
+
+
+def _problem(what: str, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return JournalCorruptError(f"{what} is damaged: {error}")
+    return JournalUnavailableError(f"{what} cannot be used: {error}")
 
 
 def _operation_row(operation: Operation) -> dict[str, Any]:

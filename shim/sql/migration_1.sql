@@ -30,6 +30,9 @@ CREATE TABLE operation (
 -- One open operation of each kind a container: a second stop joins the first.
 CREATE UNIQUE INDEX operation_open ON operation (container_id, kind) WHERE state <> 'done';
 
+CREATE INDEX operation_container ON operation (container_id);
+CREATE INDEX operation_finished ON operation (finished_at) WHERE finished_at IS NOT NULL;
+
 CREATE TABLE delivery (
     id             TEXT PRIMARY KEY CHECK (id <> ''),
     operation_id   TEXT NOT NULL REFERENCES operation (id),
@@ -67,3 +70,4 @@ CREATE TABLE event (
     delivery_id   TEXT NOT NULL REFERENCES delivery (id),
     message       TEXT NOT NULL
 ) STRICT;
+CREATE INDEX event_delivery ON event (delivery_id);

@@ -59,3 +59,19 @@ ORDER BY delivery.created_at, delivery.rowid;
 SELECT at, reason, delivery_id, message, container.id AS container_id, sandbox_id, name, pod, namespace, uid
 FROM event JOIN container ON container.id = event.container_id
 ORDER BY event.id;
+
+-- name: expire_events
+DELETE FROM event WHERE delivery_id IN (
+    SELECT id FROM delivery WHERE operation_id IN (
+        SELECT id FROM operation WHERE finished_at < :before ORDER BY finished_at LIMIT :limit));
+
+-- name: expire_deliveries
+DELETE FROM delivery WHERE operation_id IN (
+    SELECT id FROM operation WHERE finished_at < :before ORDER BY finished_at LIMIT :limit);
+
+-- name: expire_operations
+DELETE FROM operation WHERE id IN (
+    SELECT id FROM operation WHERE finished_at < :before ORDER BY finished_at LIMIT :limit);
+
+-- name: expire_containers
+DELETE FROM container WHERE NOT EXISTS (SELECT 1 FROM operation WHERE container_id = container.id);

@@ -352,6 +352,8 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
         "drain_seconds = 3.0  # --drain-seconds",
         "default_grace_seconds = 30.0  # default",
         'zero_timeout = "run"  # default',
+        'on_corrupt = "replace"  # default',
+        "retention_hours = 24.0  # default",
         "",
         "[log]",
         'level = "info"  # default',

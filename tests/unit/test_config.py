@@ -11,7 +11,10 @@ from server.config import SETTINGS, Config, ConfigError, Loaded, load, option, v
 
 SOCKET = "an absolute path of at most 107 bytes, with or without unix:// before it"
 LEVELS = '"debug", "info", "warning", "error"'
-KEYS = "state_dir, listen, containerd, drain_seconds, default_grace_seconds, zero_timeout, log.level, log.format"
+KEYS = (
+    "state_dir, listen, containerd, drain_seconds, default_grace_seconds, zero_timeout, on_corrupt, retention_hours, "
+    "log.level, log.format"
+)
 LONG = "/" + "a" * 107
 
 #: For every setting: a value as TOML writes it, the same as text, and what Config then has.
@@ -22,6 +25,8 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "drain_seconds": ("0", "0", 0.0),
     "default_grace_seconds": ("0.5", "0.5", 0.5),
     "zero_timeout": ('"skip"', "skip", "skip"),
+    "on_corrupt": ('"refuse"', "refuse", "refuse"),
+    "retention_hours": ("0.5", "0.5", 0.5),
     "log.level": ('"debug"', "debug", "debug"),
     "log.format": ('"json"', "json", "json"),
 }
@@ -80,6 +85,8 @@ BAD_FILES: list[tuple[str, list[str]]] = [
     ),
     ('zero_timeout = "Run"', ['zero_timeout: expected one of "run", "skip"; found "Run"']),
     ("zero_timeout = 0", ['zero_timeout: expected one of "run", "skip"; found 0']),
+    ("on_corrupt = true", ['on_corrupt: expected one of "replace", "refuse"; found true']),
+    ("retention_hours = 0", ["retention_hours: expected a number of hours, more than 0; found 0"]),
     ("log = 3", ["log: expected a table, [log]; found 3"]),
     ('[[log]]\nlevel = "info"', ['log: expected a table, [log]; found [{"level": "info"}]']),
     ('[log]\nlevel = "INFO"', [f'log.level: expected one of {LEVELS}; found "INFO"']),
@@ -149,6 +156,8 @@ def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
         "drain_seconds": 10.0,
         "default_grace_seconds": 30.0,
         "zero_timeout": "run",
+        "on_corrupt": "replace",
+        "retention_hours": 24.0,
         "log.level": "info",
         "log.format": "auto",
     }
@@ -184,6 +193,8 @@ def test_variables_and_options_have_the_documented_names() -> None:
         "HOOKSHIM_DRAIN_SECONDS",
         "HOOKSHIM_DEFAULT_GRACE_SECONDS",
         "HOOKSHIM_ZERO_TIMEOUT",
+        "HOOKSHIM_ON_CORRUPT",
+        "HOOKSHIM_RETENTION_HOURS",
         "HOOKSHIM_LOG_LEVEL",
         "HOOKSHIM_LOG_FORMAT",
     ]
