@@ -25,6 +25,7 @@ from server.handlers.http import HttpHandler
 from server.intercept import Interception
 from server.lock import StateLock
 from server.runtime import CriRuntime
+from server.watch import ExitWatch
 from shim.engine import Engine
 from shim.errors import JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoints
@@ -93,9 +94,10 @@ async def _serve(config: Config) -> None:
             recovery.result()
         await stop.wait()
         log.info("shutting down", drain_seconds=config.drain_seconds)
-        for task in (recovery, retention):
+        background = {recovery, retention}
+        for task in background:
             task.cancel()
-        await asyncio.wait({recovery, retention})
+        await asyncio.wait(background)
         await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
     log.info("stopped")
 
@@ -109,7 +111,9 @@ def _make_directory(directory: Path) -> None:
 
 def _settings(config: Config) -> Settings:
     return Settings(
-        default_grace=math.ceil(config.default_grace_seconds), zero_timeout_runs=config.zero_timeout == "run"
+        default_grace=math.ceil(config.default_grace_seconds),
+        zero_timeout_runs=config.zero_timeout == "run",
+        retention=config.retention_hours * 3600,
     )
 
 
@@ -139,7 +143,10 @@ async def _recover(config: Config, engine: Engine, client: Backend, runtime: Cri
             resumed = await engine.recover()
     gate.reason = None
     log.info("serving", resumed_containers=resumed)
-    await _clear_up(runtime)
+    # Only now: an ended container with open work is recovery's.
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_clear_up(runtime), name="clear up")
+        group.create_task(ExitWatch(client, runtime, engine).run(), name="watch")
 
 
 async def _retain(journal: Journal, clock: SystemClock, hours: float) -> None:

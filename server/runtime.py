@@ -112,7 +112,7 @@ class CriRuntime:
                 return None
             raise
         status = answer.status
-        return Ending(status.started_at != 0, status.exit_code, status.reason)
+        return Ending(status.started_at != 0, status.exit_code, status.reason, status.finished_at / 1e9)
 
     async def start(self, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
         """StartContainer."""
@@ -173,17 +173,19 @@ class CriRuntime:
             return
         log.warning("deleted a task that a cut-off start had left behind", container=container_id)
 
+    async def ended(self) -> list[str]:
+        """The ids of all containers that have ended. Raises RuntimeCallError."""
+        return [found.id for found in await self._list(cri.ContainerFilter()) if found.state == cri.CONTAINER_EXITED]
+
     async def clear_leftovers(self) -> None:
         """Clear up after every start that was cut off and that the runtime has given up. Raises RuntimeCallError."""
-        for container in await self._list(cri.ContainerFilter()):
-            if container.state != cri.CONTAINER_EXITED:
-                continue
+        for container_id in await self.ended():
             try:
-                ending = await self.ending(container.id)
+                ending = await self.ending(container_id)
                 if ending is not None and not ending.started:
-                    await self.clear_leftover(container.id)
+                    await self.clear_leftover(container_id)
             except RuntimeCallError as error:
-                log.warning("cannot clear up after a start", container=container.id, error=str(error))
+                log.warning("cannot clear up after a start", container=container_id, error=str(error))
 
     async def _one(self, container_id: str) -> cri.Container | None:
         if not container_id:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -18,7 +19,7 @@ from shim.errors import DeclarationError, JournalUnavailableError, RuntimeCallEr
 from shim.failpoints import Failpoint
 from shim.ledger import Ledger
 from shim.lifecycle import Action, Lifecycle, to_json
-from shim.ports import Container, Metadata
+from shim.ports import Container, Ending, Metadata
 from shim.records import (
     Delivery,
     DeliveryState,
@@ -240,6 +241,21 @@ class Actor:
             run = StopRun(self._tools, self._ledger, container, operation, delivery)
             self._spawn_stop(run, None)
         await run.ended.wait()
+
+    async def ended_by_itself(self, container: Container, action: Action, ending: Ending) -> None:
+        """Leave one record of a PreStop that was not due, unless there is one of it already."""
+        async with self._admission:
+            # What is owed has not reached the journal yet: it was stopped without a record.
+            if self._stop is not None or self._ledger.owes:
+                return
+            deliveries = await self._tools.journal.deliveries_of(self._id)
+            if any(delivery.hook is Hook.PRE_STOP for delivery in deliveries):
+                return
+            operation = self._operation(container, OperationKind.STOP, Reason.EXITED, 0)
+            text = texts.ended_by_itself(ending.reason, ending.exit_code)
+            delivery = self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.SKIPPED, error=text)
+            done = replace(operation, state=OperationState.DONE, finished_at=operation.created_at)
+            await self._ledger.write(InsertOperation(done), InsertDelivery(delivery))
 
     async def note(self, changes: Sequence[Change]) -> None:
         """Record what recovery has found out; if the disk does not let it, later."""

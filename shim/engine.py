@@ -18,6 +18,7 @@ from shim.actor import Actor
 from shim.errors import (
     ClosingError,
     DeclarationError,
+    HookshimError,
     JournalUnavailableError,
     PodStoppingError,
     RuntimeCallError,
@@ -32,6 +33,9 @@ from shim.tools import Tools
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between looks at a container whose end was announced: the runtime's state follows its event.
+_STATE_PAUSES = (0.02, 0.1, 0.5, 2.0, 5.0)
 
 
 class Engine:
@@ -133,6 +137,41 @@ class Engine:
             self._stopping[sandbox_id] -= 1
             if not self._stopping[sandbox_id]:
                 del self._stopping[sandbox_id]
+
+    def exited(self, container_id: str) -> None:
+        """The runtime says that a container has just ended: if nobody stopped it, its PreStop leaves a record."""
+        if not self._closing:
+            self._tools.tasks.spawn(self._exited(container_id, since=0.0), f"exited {container_id}")
+
+    async def found_ended(self, container_id: str) -> None:
+        """The same for a container that is found ended: its end counts if the journal can know of it.
+
+        What ended before the journal was begun, or would not be kept any more, is not recorded.
+        """
+        kept = self._tools.clock.wall() - self._tools.settings.retention
+        await self._exited(container_id, since=max(kept, await self._tools.journal.born()))
+
+    async def _exited(self, container_id: str, since: float) -> None:
+        try:
+            container = await self._find_ended(container_id)
+            action = plan.lifecycle(container).pre_stop if container is not None else None
+            ending = await self._tools.runtime.ending(container_id) if action is not None else None
+            if container is None or action is None or ending is None:
+                return
+            if ending.started and ending.finished_at >= since:
+                with self._actor(container.ref.id) as actor:
+                    await actor.ended_by_itself(container, action, ending)
+        except HookshimError as error:
+            log.warning("the end of a container is not recorded", container=container_id, error=str(error))
+
+    async def _find_ended(self, container_id: str) -> Container | None:
+        """The container once its state says what the event has said; None if it is gone or goes on running."""
+        for pause in _STATE_PAUSES:
+            container = await self._tools.runtime.find(container_id)
+            if container is None or container.state is ContainerState.EXITED:
+                return container
+            await asyncio.sleep(pause)
+        return None
 
     async def recover(self) -> int:
         """Reconcile the journal with the runtime, and set going what is open. Returns how many operations are.

@@ -83,6 +83,10 @@ class Journal:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
         return await self._ask(_open_work)
 
+    async def born(self) -> float:
+        """When the journal was begun, in seconds since the epoch. Raises JournalUnavailableError."""
+        return await self._ask(lambda store: store.born())
+
     async def expire(self, before: float, limit: int = 500) -> int:
         """Delete at most ``limit`` operations done before ``before``; how many they were.
 

@@ -20,11 +20,15 @@ MINIMUM_GRACE = 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the node's owner decides. ``default_grace`` in seconds, for pods that name none."""
+    """What the node's owner decides. ``default_grace`` in seconds, for pods that name none.
+
+    ``retention``: seconds for which what has ended is kept.
+    """
 
     default_grace: int = 30
     zero_timeout_runs: bool = True
     max_interruptions: int = 5
+    retention: float = 24 * 3600.0
 
 
 def lifecycle(container: Container) -> Lifecycle:

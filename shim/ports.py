@@ -39,11 +39,15 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a container stands when it is not running: ``started`` tells an exit from a start that failed."""
+    """How a container stands when it is not running: ``started`` tells an exit from a start that failed.
+
+    ``finished_at`` in seconds since the epoch.
+    """
 
     started: bool
     exit_code: int
     reason: str
+    finished_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,10 @@ class Journal(Protocol):
 
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
+        ...
+
+    async def born(self) -> float:
+        """When the journal was begun, in seconds since the epoch. Raises JournalUnavailableError."""
         ...
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     REMOVE_CONTAINER = "RemoveContainer"
     REMOVE_POD_SANDBOX = "RemovePodSandbox"
     POST_START_FAILED = "FailedPostStart"
+    EXITED = "Exited"
 
 
 class OperationState(StrEnum):

@@ -170,6 +170,10 @@ class Store:
         if self._run(name, values | {"expected": expected}).rowcount != 1:
             raise JournalConflictError(f"{what} is not {expected} in the journal; wanted {values['state']}")
 
+    def born(self) -> float:
+        """When this journal was begun, in seconds since the epoch."""
+        return float(self._rows("born", {})[0]["born"])
+
     def open_operations(self) -> list[Operation]:
         """Every operation that is not done, oldest first."""
         return [_operation(row) for row in self._rows("open_operations", {})]

@@ -49,3 +49,8 @@ def timed_out(seconds: float) -> str:
 def interrupted(times: int) -> str:
     """A delivery that recovery gives up."""
     return f"interrupted {times} times by the end of hookshim"
+
+
+def ended_by_itself(reason: str, exit_code: int) -> str:
+    """A container with a PreStop that nobody stopped."""
+    return f"ended by itself: {reason or 'no reason given'}, exit code {exit_code}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import grpc
+import structlog
 from grpc import aio
 
 from server.front.metadata import passed_on
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = aio.ServicerContext[bytes, bytes]
     StreamCall: TypeAlias = aio.StreamStreamCall[bytes, bytes]
+
+_log = structlog.get_logger(__name__)
 
 #: The end of a client's messages; the stubs know `read` as never returning it.
 _EOF = cast("bytes", aio.EOF)
@@ -75,8 +78,14 @@ class Forwarder:
             timeout=context.time_remaining(), metadata=passed_on(context.invocation_metadata())
         )
         requests = asyncio.create_task(_carry_requests(context, call), name=f"requests of {method}")
+        requests.add_done_callback(lambda _: call.cancel() if _bug(requests) else None)
         try:
             status = await self._carry_responses(context, call)
+        except asyncio.CancelledError:
+            if (bug := _bug(requests)) is None:
+                raise
+            _log.exception("the requests of a call were not forwarded", method=method, exc_info=bug)
+            status = Status(grpc.StatusCode.INTERNAL, f"hookshim failed to forward {method}: see its log")
         finally:
             requests.cancel()
             call.cancel()
@@ -107,6 +116,10 @@ class Forwarder:
 async def abort(context: Context, status: Status) -> Never:
     """End the client's call with this status."""
     await context.abort(status.code, status.message, status.trailers)
+
+
+def _bug(requests: asyncio.Task[None]) -> BaseException | None:
+    return requests.exception() if requests.done() and not requests.cancelled() else None
 
 
 async def _carry_requests(context: Context, call: StreamCall) -> None:

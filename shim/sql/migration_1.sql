@@ -1,5 +1,9 @@
 -- Version 1: containers, operations, deliveries, events. See shim/records.py for what the fields mean.
 
+-- When this journal was begun, in seconds since the epoch: of what ended before, it knows nothing.
+CREATE TABLE journal (born REAL NOT NULL) STRICT;
+INSERT INTO journal (born) VALUES ((julianday('now') - 2440587.5) * 86400.0);
+
 CREATE TABLE container (
     id          TEXT PRIMARY KEY CHECK (id <> ''),
     sandbox_id  TEXT NOT NULL,
@@ -13,7 +17,7 @@ CREATE TABLE operation (
     id            TEXT PRIMARY KEY CHECK (id <> ''),
     kind          TEXT NOT NULL CHECK (kind IN ('start', 'stop')),
     reason        TEXT NOT NULL CHECK (reason IN ('StartContainer', 'StopContainer', 'StopPodSandbox', 'RemoveContainer',
-                                                   'RemovePodSandbox', 'FailedPostStart')),
+                                                   'RemovePodSandbox', 'FailedPostStart', 'Exited')),
     container_id  TEXT NOT NULL REFERENCES container (id),
     state         TEXT NOT NULL CHECK (state IN ('accepted', 'hooks_done', 'forwarded', 'done')),
     timeout       INTEGER NOT NULL CHECK (timeout >= 0),

@@ -75,3 +75,6 @@ DELETE FROM operation WHERE id IN (
 
 -- name: expire_containers
 DELETE FROM container WHERE NOT EXISTS (SELECT 1 FROM operation WHERE container_id = container.id);
+
+-- name: born
+SELECT born FROM journal;
