@@ -17,7 +17,7 @@ from shim import plan, texts
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation
 from shim.errors import DeclarationError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
-from shim.ledger import Ledger
+from shim.ledger import PATIENCE, Ledger
 from shim.lifecycle import Action, Lifecycle, to_json
 from shim.ports import Container, Ending, Metadata
 from shim.records import (
@@ -110,7 +110,13 @@ class Actor:
             await self._tools.hit(Failpoint.START_ACCEPT)
             operation = self._operation(container, OperationKind.START, Reason.START_CONTAINER, 0)
             delivery = self._delivery(operation, Hook.POST_START, to_json(action), DeliveryState.ARMED)
-            await self._ledger.write(InsertOperation(operation), InsertDelivery(delivery))
+            try:
+                await self._ledger.write(InsertOperation(operation), InsertDelivery(delivery))
+            except JournalUnavailableError as error:
+                raise JournalUnavailableError(
+                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
+                    f"because its PostStart hook cannot be recorded: {error}"
+                ) from error
         return self._start_run(container, operation, delivery)
 
     def _start_run(self, container: Container, operation: Operation | None, delivery: Delivery | None) -> StartRun:
@@ -163,6 +169,9 @@ class Actor:
             container = await self._after_start(start, container, timeout)
         async with self._admission:
             run = self._stop
+            if run is None and container.state.startable:
+                # It may have been started since it was looked up; under this lock it cannot be.
+                container = await self._look_again(container)
             if run is None:
                 run = await self._accept_stop(container, timeout, arrived, request, metadata, reason)
                 if run is None:
@@ -181,8 +190,11 @@ class Actor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(budget, DOUBT) if run.in_doubt else budget):
                     await run.answered.wait()
+        return await self._look_again(container)
+
+    async def _look_again(self, container: Container) -> Container:
         with suppress(RuntimeCallError):
-            container = await self._tools.runtime.find(self._id) or container
+            return await self._tools.runtime.find(self._id) or container
         return container
 
     async def _accept_stop(
@@ -291,8 +303,9 @@ class Actor:
     async def _recorded(self, hook: Hook) -> bool:
         """Whether this hook of the container has a record already: a repeated request only forwards."""
         try:
-            deliveries = await self._tools.journal.deliveries_of(self._id)
-        except JournalUnavailableError as error:
+            async with asyncio.timeout(PATIENCE):
+                deliveries = await self._tools.journal.deliveries_of(self._id)
+        except (JournalUnavailableError, TimeoutError) as error:
             log.error("the journal cannot be read: taking the hook as not yet delivered", error=str(error))
             return False
         ended = (DeliveryState.VOID, DeliveryState.SKIPPED)

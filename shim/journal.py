@@ -136,6 +136,10 @@ class Journal:
             results = list(self._use(lambda store: store.commit(groups)))
         except JournalError as error:
             results = [error] * len(commits)
+        except Exception as error:
+            # A bug in one commit must not end the thread that all others wait for.
+            log.exception("the journal met a bug")
+            results = [JournalUnavailableError(f"the journal met a bug: {error}")] * len(commits)
         self._call(lambda: _resolve_all(commits, results))
 
     def _answer(self, item: _Ask[Any]) -> None:

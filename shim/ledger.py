@@ -22,6 +22,10 @@ from shim.tools import Tools
 log = structlog.get_logger(__name__)
 
 
+#: Seconds that something which has happened waits for its record: a disk that hangs must not keep containers alive.
+PATIENCE = 5.0
+
+
 class Ledger:
     """Writes the records of one container's operations."""
 
@@ -39,19 +43,24 @@ class Ledger:
         self._announce(changes)
 
     async def note(self, *changes: Change) -> None:
-        """Record what happened. Never raises: what cannot be written now is owed."""
+        """Record what happened. Never raises, and never waits long: what cannot be written now is owed."""
         async with self._writing:
-            wanted = (*self._owed, *changes)
-            try:
-                await self._tools.journal.commit(*wanted)
-                self._owed = ()
-            except JournalUnavailableError as error:
-                self._owed = wanted
-                log.error("the journal cannot be written: going on without a record", error=str(error))
-            except JournalConflictError:
-                self._owed = ()
-                log.exception("the journal does not agree with what happened; its own record stands")
+            wanted, self._owed = (*self._owed, *changes), ()
+            commit = self._tools.tasks.spawn(self._commit(wanted), "commit")
+            await asyncio.wait({commit}, timeout=PATIENCE)
+            if not commit.done():
+                # It stays in the journal's queue, before everything that is handed in later.
+                log.error("the journal does not answer: going on without waiting for the record", seconds=PATIENCE)
         self._announce(changes)
+
+    async def _commit(self, wanted: tuple[Change, ...]) -> None:
+        try:
+            await self._tools.journal.commit(*wanted)
+        except JournalUnavailableError as error:
+            self._owed = (*wanted, *self._owed)
+            log.error("the journal cannot be written: going on without a record", error=str(error))
+        except JournalConflictError:
+            log.exception("the journal does not agree with what happened; its own record stands")
 
     @property
     def owes(self) -> bool:

@@ -112,7 +112,7 @@ class Store:
                 try:
                     for change in group:
                         self._apply(change)
-                except (sqlite3.IntegrityError, JournalConflictError) as error:
+                except (sqlite3.IntegrityError, JournalConflictError, ValueError, OverflowError) as error:
                     self._db.execute("ROLLBACK TO one")
                     results.append(JournalConflictError(str(error)))
                 else:
@@ -120,9 +120,11 @@ class Store:
                 self._db.execute("RELEASE one")
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
+            raise _problem("the journal", error) from error
+        finally:
+            # Whatever went wrong, the next transaction begins outside of this one.
             with suppress(sqlite3.Error):
                 self._db.rollback()
-            raise _problem("the journal", error) from error
         return results
 
     def expire(self, before: float, limit: int) -> int:
