@@ -32,11 +32,14 @@ class Ledger:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._owed: tuple[Change, ...] = ()
+        self._paying: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
     async def write(self, *changes: Change) -> None:
         """Commit before a side effect. Raises JournalUnavailableError; then nothing was accepted."""
         async with self._writing:
+            if self._paying is not None:
+                await asyncio.wait({self._paying})
             if wanted := (*self._owed, *changes):
                 await self._tools.journal.commit(*wanted)
             self._owed = ()
@@ -45,22 +48,25 @@ class Ledger:
     async def note(self, *changes: Change) -> None:
         """Record what happened. Never raises, and never waits long: what cannot be written now is owed."""
         async with self._writing:
-            wanted, self._owed = (*self._owed, *changes), ()
-            commit = self._tools.tasks.spawn(self._commit(wanted), "commit")
-            await asyncio.wait({commit}, timeout=PATIENCE)
-            if not commit.done():
-                # It stays in the journal's queue, before everything that is handed in later.
+            self._owed = (*self._owed, *changes)
+            if self._paying is None or self._paying.done():
+                self._paying = self._tools.tasks.spawn(self._pay(), "commit")
+            await asyncio.wait({self._paying}, timeout=PATIENCE)
+            if not self._paying.done():
                 log.error("the journal does not answer: going on without waiting for the record", seconds=PATIENCE)
         self._announce(changes)
 
-    async def _commit(self, wanted: tuple[Change, ...]) -> None:
-        try:
-            await self._tools.journal.commit(*wanted)
-        except JournalUnavailableError as error:
-            self._owed = (*wanted, *self._owed)
-            log.error("the journal cannot be written: going on without a record", error=str(error))
-        except JournalConflictError:
-            log.exception("the journal does not agree with what happened; its own record stands")
+    async def _pay(self) -> None:
+        """Write what is owed, in its order: a change is handed in only when the one that it builds on is written."""
+        while wanted := self._owed:
+            try:
+                await self._tools.journal.commit(*wanted)
+            except JournalUnavailableError as error:
+                log.error("the journal cannot be written: going on without a record", error=str(error))
+                return
+            except JournalConflictError:
+                log.exception("the journal does not agree with what happened; its own record stands")
+            self._owed = self._owed[len(wanted) :]
 
     @property
     def owes(self) -> bool:

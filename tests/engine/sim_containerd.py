@@ -22,6 +22,9 @@ T = TypeVar("T")
 #: Seconds from the end of a container's processes to its CRI state.
 REAP = 0.01
 
+#: Seconds since the epoch at which virtual time begins.
+EPOCH = 1_700_000_000.0
+
 #: Seconds from KILL to the processes' end.
 KILL = 0.02
 
@@ -68,10 +71,14 @@ class SimContainer:
     behaviour: Behaviour
     state: ContainerState = ContainerState.CREATED
     started: bool = False
+    finished_at: float = 0.0
     starting: bool = False
     leftover: bool = False
     #: Which of the node's boots its sandbox is of.
     boot: int = 0
+    #: A stop was passed on that came before any start, or could not wait for a slow one any longer: what becomes of
+    #: the two is between their callers and containerd.
+    overtaken: bool = False
     #: Its processes are gone, which its execs see first.
     dying: asyncio.Event = field(default_factory=asyncio.Event)
     #: It is not running any more, as CRI has it.
@@ -89,11 +96,17 @@ class SimContainerd:
         loop: asyncio.AbstractEventLoop,
         spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
         trace: Callable[[str], int],
+        exited: Callable[[str], None],
     ) -> None:
-        """``spawn`` runs its side of a call, ``trace`` writes a line and returns its position."""
+        """``spawn`` runs its side of a call, ``trace`` writes a line and returns its position.
+
+        ``exited`` is told of each container that ends while containerd is there, as its events tell it.
+        """
         self._loop = loop
         self._spawn = spawn
         self._trace = trace
+        self._exited = exited
+        self._pods_stopped: set[str] = set()
         self._boots = 0
         self.containers: dict[str, SimContainer] = {}
         self.up = asyncio.Event()
@@ -132,9 +145,7 @@ class SimContainerd:
         for container in self.containers.values():
             container.starting = container.leftover = False
             if container.state.stoppable:
-                container.state = ContainerState.EXITED
-                container.dying.set()
-                container.ended.set()
+                self._end(container)
         self.back()
 
     async def serve(self, work: Coroutine[Any, Any, T], within: float | None) -> T:
@@ -164,7 +175,9 @@ class SimContainerd:
     def ending(self, container_id: str) -> Ending | None:
         """What ContainerStatus tells."""
         found = self.containers.get(container_id)
-        return None if found is None else Ending(found.started, 0, "Completed" if found.started else "StartError")
+        if found is None:
+            return None
+        return Ending(found.started, 0, "Completed" if found.started else "StartError", found.finished_at)
 
     def clear_leftover(self, container_id: str) -> None:
         """Delete the native task."""
@@ -179,7 +192,8 @@ class SimContainerd:
         if container.state is not ContainerState.CREATED or container.starting:
             raise RuntimeCallError("UNKNOWN", f"container is in {container.state} state")
         trouble = container.behaviour.start_trouble
-        if trouble is Trouble.REFUSED or container.boot != self._boots:
+        stopped = container.boot != self._boots or container.ref.sandbox_id in self._pods_stopped
+        if trouble is Trouble.REFUSED or stopped:
             raise RuntimeCallError("FAILED_PRECONDITION", "sandbox is not ready")
         if trouble is Trouble.LOST_BEFORE:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
@@ -220,7 +234,10 @@ class SimContainerd:
 
     def _start_failed(self, container: SimContainer) -> None:
         self._trace(f"{container.ref.id} does not start")
-        container.state = ContainerState.EXITED
+        self._end(container)
+
+    def _end(self, container: SimContainer) -> None:
+        container.state, container.finished_at = ContainerState.EXITED, EPOCH + self._loop.time()
         container.dying.set()
         container.ended.set()
 
@@ -251,6 +268,17 @@ class SimContainerd:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
         return STOPPED
 
+    async def stop_pod(self, sandbox_id: str) -> bytes:
+        """StopPodSandbox: kills what runs in it, without a TERM."""
+        self._trace(f"StopPodSandbox({sandbox_id})")
+        self._pods_stopped.add(sandbox_id)
+        for container in list(self.containers.values()):
+            if container.ref.sandbox_id == sandbox_id and container.state.stoppable:
+                self._signal(container, "KILL")
+                self._later(KILL, container, _SIGKILL)
+                await container.ended.wait()
+        return STOPPED
+
     def _signal(self, container: SimContainer, name: str) -> None:
         container.signals.append((self._trace(f"{container.ref.id} gets {name}"), name))
 
@@ -266,5 +294,6 @@ class SimContainerd:
     def _reap(self, container: SimContainer, code: int) -> None:
         if container.state.stoppable:
             self._trace(f"{container.ref.id} exits with {code}")
-            container.state = ContainerState.EXITED
-            container.ended.set()
+            self._end(container)
+            if self.up.is_set():
+                self._exited(container.ref.id)

@@ -14,15 +14,9 @@ from shim.lifecycle import ExecAction
 from shim.ports import Attempt, Container, Ending, Metadata
 from shim.records import ContainerState, Delivery, DeliveryState, Hook, Operation, Outcome
 from shim.store import Store
-from tests.engine.sim_containerd import SimContainerd
+from tests.engine.sim_containerd import EPOCH, SimContainer, SimContainerd
 
 T = TypeVar("T")
-
-#: Seconds that an answer is on its way: what was read may be stale when it arrives.
-LATENCY = 0.002
-
-#: Seconds of one fsync.
-SYNC = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,12 @@ class Host(Protocol):
     """What a daemon's ports need of the world around it."""
 
     containerd: SimContainerd
+    all: list[SimContainer]
     store: Store
     disk_full: bool
+    #: Seconds of one fsync, and that an answer is on its way: what was read may be stale when it arrives.
+    sync: float
+    latency: float
     conflicts: list[str]
     calls: list[HandlerCall]
     scripts: dict[tuple[str, Hook], Script]
@@ -92,7 +90,7 @@ class SimRuntime:
         await self._step()
         self._reach()
         value = read()
-        await asyncio.sleep(LATENCY)
+        await asyncio.sleep(self._host.latency)
         self._reach()
         await self._step()
         return value
@@ -104,6 +102,13 @@ class SimRuntime:
     async def find(self, container_id: str) -> Container | None:
         """ListContainers and PodSandboxStatus."""
         return await self._ask(lambda: self._host.containerd.snapshot(container_id))
+
+    async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
+        """ListContainers and PodSandboxStatus."""
+        found = await self._ask(
+            lambda: [self._host.containerd.snapshot(each) for each in self._host.containerd.containers]
+        )
+        return [one for one in found if one is not None and wanted(one.ref.id, one.state)]
 
     async def state(self, container_id: str) -> ContainerState | None:
         """ListContainers."""
@@ -130,6 +135,12 @@ class SimRuntime:
         await self._step()
         return answer
 
+    async def stop_pod(self, sandbox_id: str) -> None:
+        """StopPodSandbox, as a front door forwards it."""
+        await self._step()
+        self._reach()
+        await self._host.containerd.serve(self._host.containerd.stop_pod(sandbox_id), None)
+
     async def wait_ended(self, container_id: str) -> None:
         """Return when containerd is there and says that the container is not running."""
         await self._step()
@@ -155,30 +166,29 @@ class SimHandler:
         """Do what the script says; an exec ends with its container."""
         container_id = attempt.container.ref.id
         await self._step()
-        container = self._host.containerd.containers.get(container_id)
+        # One that is gone by now counts too.
+        container = next(each for each in self._host.all if each.ref.id == container_id)
         at = self._host.trace(f"{container_id} {attempt.hook} handler, attempt {attempt.number}")
-        started = container is not None and container.started
         self._host.calls.append(
-            HandlerCall(at, attempt.delivery_id, attempt.number, attempt.hook, container_id, started)
+            HandlerCall(at, attempt.delivery_id, attempt.number, attempt.hook, container_id, container.started)
         )
         script = self._host.scripts[container_id, attempt.hook]
         if script.what == "hang" or script.takes > 0 or script.what == "exit":
-            await self._work(container_id, script)
+            await self._work(container, script)
         await self._step()
-        if container is not None and container.dying.is_set() and isinstance(attempt.action, ExecAction):
+        if container.dying.is_set() and isinstance(attempt.action, ExecAction):
             return Outcome("exited with 137", exit_status=137)
         if script.what == "raise":
             raise ZeroDivisionError("a bug in the handler")
         return Outcome() if script.what == "succeed" else Outcome("exited with 1", exit_status=1)
 
-    async def _work(self, container_id: str, script: Script) -> None:
-        container = self._host.containerd.containers.get(container_id)
-        dying = container.dying if container is not None and script.kind == "exec" else asyncio.Event()
+    async def _work(self, container: SimContainer, script: Script) -> None:
+        dying = container.dying if script.kind == "exec" else asyncio.Event()
         try:
             async with asyncio.timeout(None if script.what == "hang" else script.takes):
                 await dying.wait()
         except TimeoutError:
-            if script.what == "exit" and container is not None:
+            if script.what == "exit":
                 self._host.containerd.exit(container)
 
 
@@ -201,7 +211,7 @@ class SimJournal:
 
     async def _write(self, changes: tuple[Change, ...]) -> None:
         async with self._writing:
-            await asyncio.sleep(SYNC)
+            await asyncio.sleep(self._host.sync)
             if self._host.disk_full:
                 self._host.trace("journal: disk full")
                 raise JournalUnavailableError("the journal cannot be written: database or disk is full")
@@ -218,6 +228,10 @@ class SimJournal:
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """From the store."""
         return await self._read(lambda: self._host.store.deliveries_of(container_id))
+
+    async def born(self) -> float:
+        """The beginning of virtual time."""
+        return await self._read(lambda: EPOCH)
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
         """From the store."""

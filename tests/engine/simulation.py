@@ -12,133 +12,24 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
-from shim.engine import Engine
-from shim.errors import (
-    ClosingError,
-    HookFailedError,
-    JournalUnavailableError,
-    RuntimeCallError,
-    StoppedError,
-)
+from shim.errors import RuntimeCallError
 from shim.failpoints import Failpoint
-from shim.lifecycle import KEY, ExecAction, HttpGetAction
+from shim.lifecycle import KEY
 from shim.plan import Settings
-from shim.records import ContainerRef, ContainerState, DeliveryState, Event, Hook
+from shim.records import ContainerRef, DeliveryState, Event, Hook
 from shim.store import Store
-from shim.tools import Tools
+from tests.engine.sim_callers import Callers
 from tests.engine.sim_containerd import Behaviour, SimContainer, SimContainerd
-from tests.engine.sim_ports import HandlerCall, Script, SimFailpoints, SimHandler, SimJournal, SimRuntime
+from tests.engine.sim_daemon import Daemon, SimClock
+from tests.engine.sim_ports import HandlerCall, Script
 from tests.engine.virtual_time import VirtualLoop
 
-_CODES = {
-    HookFailedError: "FAILED_PRECONDITION",
-    StoppedError: "ABORTED",
-    JournalUnavailableError: "UNAVAILABLE",
-    ClosingError: "UNAVAILABLE",
-}
-
 _ACTIONS = {"exec": {"exec": {"command": ["/hook"]}}, "http": {"httpGet": {"port": 80}}}
-
-
-class SimClock:
-    """shim.ports.Clock over virtual time; ids are counted."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._ids = 0
-        self._booted = -1000.0
-        self.boot_id = "boot1"
-
-    def reboot(self) -> None:
-        """Another boot, whose clock begins anew."""
-        self._booted = self._loop.time()
-        self.boot_id = f"boot{int(self.boot_id[4:]) + 1}"
-
-    def wall(self) -> float:
-        """Seconds since an epoch."""
-        return 1_700_000_000.0 + self._loop.time()
-
-    def boottime(self) -> float:
-        """Seconds of this boot."""
-        return self._loop.time() - self._booted
-
-    def new_id(self) -> str:
-        """The next number."""
-        self._ids += 1
-        return f"id{self._ids}"
-
-
-@dataclass(slots=True)
-class Caller:
-    """A client's call; ``answer`` is ``OK``, an error's code, ``left``, or empty while it waits."""
-
-    what: str
-    container: SimContainer
-    answer: str = ""
-    message: str = ""
-    #: The container's state at the answer, and the answer's position in the world's trace.
-    state: ContainerState | None = None
-    at: int = -1
-
-
-class Daemon:
-    """One life of hookshim."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.alive = True
-        self.serving = False
-        self.runtime = SimRuntime(world, self.step)
-        handler = SimHandler(world, self.step)
-        self.tools = Tools(
-            runtime=self.runtime,
-            handlers={ExecAction: handler, HttpGetAction: handler},
-            journal=SimJournal(world, self.step),
-            clock=world.clock,
-            settings=world.settings,
-            failpoints=SimFailpoints(self.step, self.die, world.kill_at),
-            announce=self._announce,
-        )
-        self.engine = Engine(self.tools)
-
-    async def step(self) -> None:
-        """Pass a place where the daemon can be killed. A dead one gets no further."""
-        if self.alive and self._world.steps_left is not None:
-            self._world.steps_left -= 1
-            if self._world.steps_left < 0:
-                self.die()
-        if not self.alive:
-            raise asyncio.CancelledError
-
-    def die(self) -> None:
-        """SIGKILL."""
-        if self.alive:
-            self.alive = self.serving = False
-            self._world.steps_left = None
-            self._world.killed()
-
-    async def serve(self) -> None:
-        """Recover, for as long as it takes, then let callers in."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((RuntimeCallError, JournalUnavailableError)),
-            wait=wait_exponential(0.1, max=2),
-        ):
-            with attempt:
-                await self._world.containerd.up.wait()
-                await self.engine.recover()
-        self.serving = True
-
-    def _announce(self, event: Event) -> None:
-        if self.alive:
-            self._world.announced.append(event)
 
 
 class World:
@@ -146,7 +37,7 @@ class World:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.loop = VirtualLoop()
+        self.loop: asyncio.AbstractEventLoop = VirtualLoop()
         self.loop.set_exception_handler(self._loop_error)
         self._own: set[asyncio.Task[Any]] = set()
         self._logging = structlog.get_config()
@@ -158,17 +49,26 @@ class World:
         self.clock = SimClock(self.loop)
         self.lines: list[tuple[float, str]] = []
         self._origin = 0
-        self.containerd = SimContainerd(self.loop, self.spawn, self.trace)
+        clients = Callers(self)
+        self.callers = clients.all
+        self.start, self.stop, self.stop_pod, self.starts = (
+            clients.start,
+            clients.stop,
+            clients.stop_pod,
+            clients.starts,
+        )
+        self.containerd = SimContainerd(self.loop, self.spawn, self.trace, self._exited)
         database = sqlite3.connect(":memory:", isolation_level=None)
         database.execute("PRAGMA foreign_keys = ON")
         self.store = Store(database)
         self.store._migrate(Path(":memory:"))
         self.disk_full = False
-        self.disk_was_full = False
+        self.sync, self.latency = 0.001, 0.002
+        #: Records of what happened may be missing, so that it may happen again.
+        self.disk_was_bad = False
         self.all: list[SimContainer] = []
         self.scripts: dict[tuple[str, Hook], Script] = {}
         self.calls: list[HandlerCall] = []
-        self.callers: list[Caller] = []
         self.announced: list[Event] = []
         self.history: dict[str, list[DeliveryState]] = {}
         self.conflicts: list[str] = []
@@ -178,10 +78,11 @@ class World:
         self.kill_at: set[Failpoint] = set()
         #: The daemon is killed at the place after so many.
         self.steps_left: int | None = None
+        #: And its successor at the place after so many of its own.
+        self.more_steps: int | None = None
         self.downtime = 0.1
-        self.crashes = self.reboots = 0
-        self._booted: list[int] = []
-        self._burying: asyncio.Task[None] | None = None
+        #: How often a daemon has ended, and the node.
+        self.ends = self.reboots = 0
         self.daemon: Daemon
         self._boot()
         self.run(0.01)
@@ -239,6 +140,8 @@ class World:
     # --- the daemon
 
     def _boot(self) -> None:
+        if self.more_steps is not None:
+            self.steps_left, self.more_steps = self.more_steps, None
         self.daemon = Daemon(self)
         task = self.loop.create_task(self.daemon.serve(), name="daemon")
         task.add_done_callback(self._served)
@@ -247,6 +150,10 @@ class World:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.errors.append("".join(traceback.format_exception(error)))
 
+    def _exited(self, container_id: str) -> None:
+        if self.daemon.serving:
+            self.daemon.engine.exited(container_id)
+
     def kill(self, downtime: float = 0.1) -> None:
         """SIGKILL now; a new daemon comes after ``downtime`` seconds."""
         self.downtime = downtime
@@ -254,11 +161,11 @@ class World:
 
     def killed(self) -> None:
         """The daemon has died: bury it, and start another."""
-        self.crashes += 1
         self.trace("hookshim is killed")
-        self._burying = self.spawn(self._again(self.downtime))
+        self.spawn(self._again(self.downtime))
 
     async def _again(self, seconds: float) -> None:
+        self.ends += 1
         await self._bury()
         await asyncio.sleep(seconds)
         self._boot()
@@ -270,7 +177,8 @@ class World:
             tasks = {task for task in asyncio.all_tasks() if task not in spared and not task.done()}
             if not tasks:
                 return
-            for task in tasks:
+            # In an order that is the same in every run.
+            for task in sorted(tasks, key=lambda task: (len(task.get_name()), task.get_name())):
                 task.cancel()
             await asyncio.sleep(0)
         self.errors.append("the dead daemon does not end")
@@ -293,7 +201,6 @@ class World:
         """The node is switched off and on."""
         self.trace("the node is rebooted")
         self.reboots += 1
-        self._booted.append(len(self.lines))
         self.clock.reboot()
         self.containerd.reboot()
         self.kill()
@@ -308,7 +215,7 @@ class World:
     ) -> SimContainer:
         """A container with these hooks, CREATED."""
         name = f"c{len(self.all) + 1}"
-        ref = ContainerRef(name, "pod", "main", "web", "default", "uid")
+        ref = ContainerRef(name, f"pod{len(self.all) % 2 + 1}", "main", "web", "default", "uid")
         declared = {}
         for hook, script in ((Hook.POST_START, post_start), (Hook.PRE_STOP, pre_stop)):
             if script is not None:
@@ -330,76 +237,6 @@ class World:
         assert start.answer == "OK"
         self.forget()
         return container
-
-    def start(self, container: SimContainer, leave: float | None = None, deadline: float | None = None) -> Caller:
-        """StartContainer of a caller that leaves after ``leave`` seconds, or has a ``deadline``."""
-        caller = Caller("start", container)
-        request = container.ref.id.encode()
-
-        async def call(daemon: Daemon) -> bytes:
-            found = await daemon.runtime.find(container.ref.id)
-            answer = found and await daemon.engine.start(found, request, (), deadline)
-            return answer or await daemon.runtime.start(request, (), deadline)
-
-        self._call(caller, call, leave, deadline)
-        return caller
-
-    def stop(self, container: SimContainer, timeout: int, leave: float | None = None) -> Caller:
-        """StopContainer of a caller that leaves after ``leave`` seconds."""
-        caller = Caller(f"stop({timeout})", container)
-
-        async def call(daemon: Daemon) -> bytes:
-            found = await daemon.runtime.find(container.ref.id)
-            answer = found and await daemon.engine.stop(found, timeout, b"", ())
-            return answer if answer is not None else await daemon.runtime.stop(container.ref.id, timeout, b"", (), 1e9)
-
-        self._call(caller, call, leave, None)
-        return caller
-
-    def _call(
-        self,
-        caller: Caller,
-        call: Callable[[Daemon], Coroutine[Any, Any, bytes]],
-        leave: float | None,
-        deadline: float | None,
-    ) -> None:
-        self.callers.append(caller)
-        self.trace(f"{caller.container.ref.id} → {caller.what}")
-        self.spawn(self._wait(caller, call, leave, deadline))
-
-    async def _wait(
-        self,
-        caller: Caller,
-        call: Callable[[Daemon], Coroutine[Any, Any, bytes]],
-        leave: float | None,
-        deadline: float | None,
-    ) -> None:
-        daemon = self.daemon
-        if not daemon.serving:
-            self._answered(caller, "UNAVAILABLE", "hookshim does not serve yet")
-            return
-        work = self.loop.create_task(call(daemon))
-        await asyncio.wait({work}, timeout=min((one for one in (leave, deadline) if one is not None), default=None))
-        if not work.done():
-            work.cancel()
-            self._answered(caller, "left" if deadline is None else "DEADLINE_EXCEEDED")
-            with suppress(asyncio.CancelledError, Exception):
-                await work
-        elif work.cancelled():
-            self._answered(caller, "UNAVAILABLE", "connection lost")
-        elif (error := work.exception()) is None:
-            self._answered(caller, "OK")
-        elif isinstance(error, RuntimeCallError):
-            self._answered(caller, error.code, error.message)
-        elif type(error) in _CODES:
-            self._answered(caller, _CODES[type(error)], str(error))
-        else:
-            self.errors.append("".join(traceback.format_exception(error)))
-
-    def _answered(self, caller: Caller, answer: str, message: str = "") -> None:
-        caller.answer, caller.message = answer, message
-        caller.state = caller.container.state if caller.container.ref.id in self.containerd.containers else None
-        caller.at = self.trace(f"{caller.container.ref.id} {caller.what} → {answer}")
 
     # --- what went wrong
 
