@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from tests.support.containerd import PrivateContainerd
+from tests.support.containerd import LeftoverError, PrivateContainerd
+from tests.support.interruption import Interruption
 from tests.support.soak.run import CALLERS, soak
 
 #: Seconds between two lines of progress where nobody looks at a terminal.
@@ -26,11 +27,13 @@ def say(text: str) -> None:
 class _Progress:
     """One line that is written over on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, interruption: Interruption) -> None:
         self._rounds = rounds
+        self._interruption = interruption
         self._began = self._said = time.monotonic()
 
     def __call__(self, done: int, kills: int) -> None:
+        self._interruption.check()
         now = time.monotonic()
         line = f"{done} of {self._rounds} rounds, {kills} kills, {now - self._began:.0f} s"
         if sys.stderr.isatty():
@@ -55,25 +58,38 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("N and K are at least 1")
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     say(f"seed {seed}")
-    # as Ctrl-C, so that all is ended in either case
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption = Interruption()
     kept = Path(tempfile.mkdtemp(prefix="hookshim-soak-"))
     try:
         with PrivateContainerd.start() as containerd:
-            figures = soak(containerd, options.rounds, seed, options.callers, _Progress(options.rounds), kept)
+            try:
+                figures = soak(
+                    containerd, options.rounds, seed, options.callers, _Progress(options.rounds, interruption), kept
+                )
+            except KeyboardInterrupt:
+                return _abandon(containerd)
             # said before containerd is ended: what goes wrong there must not hide it
             for problem in figures.problems:
                 say(problem)
             if any(kept.iterdir()):
                 say(f"hookshim's log and journal and containerd's log: {kept}")
             say(figures.line())
-    except KeyboardInterrupt:
-        print("interrupted; everything was ended", file=sys.stderr)
-        return 130
     finally:
         if not any(kept.iterdir()):
             kept.rmdir()
     return 0 if figures.good else 1
+
+
+def _abandon(containerd: PrivateContainerd) -> int:
+    """End containerd amid starts that were cut off: it may not be able to remove their pods itself."""
+    seen = containerd.traces()
+    with suppress(LeftoverError):
+        containerd.end()
+    if left := containerd.leftovers(seen):
+        say("interrupted; this is left:\n" + "\n".join(left))
+        return 1
+    say("interrupted; everything was ended")
+    return 130
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tests.support.cri import CRIClient, CRIError, unique
 from tests.support.later import later
 from tests.support.soak.insist import BROKEN, CALL, AbandonedError, Insistence, attempt
 from tests.support.soak.keeper import Keeper
-from tests.support.soak.moves import Hook, Phase, Round
+from tests.support.soak.moves import Ending, Hook, Phase, Round
 from tests.support.soak.witness import Witness
 from tests.wire import cri_pb2 as cri
 
@@ -41,8 +41,11 @@ class Story:
     broken: bool = False
     start_answer: str = ""
     stop_answers: list[str] = field(default_factory=list)
+    #: When a caller was told that the container has ended, in nanoseconds since the epoch, as containerd counts.
+    ended_by: list[int] = field(default_factory=list)
     status: cri.ContainerStatus = field(default_factory=cri.ContainerStatus)
     problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def started(self) -> bool:
@@ -69,24 +72,29 @@ class Caller:
 
     def play(self, moves: Round) -> Story:
         """One round. Raises AbandonedError; everything else that goes wrong is in the story."""
-        story = Story(moves)
+        story, began = Story(moves), time.monotonic()
         try:
             self._play(moves, story)
         except AbandonedError:
             raise
         except Exception as error:  # noqa: BLE001 - one round that is odd must not end the others
             story.problems.append(f"{type(error).__name__}: {error}")
+        story.seconds = time.monotonic() - began
         return story
 
     def leave(self) -> None:
         """Stop and remove the last pod. Raises AbandonedError."""
-        pod, self._pod = self._pod, ""
+        self._leave(Ending.STOP_POD, Ending.REMOVE_POD)
+
+    def _leave(self, *steps: Ending) -> None:
+        pod, self._pod, self._rounds_left = self._pod, "", 0
         if not pod:
             return
-        for what, call in (("stopped", self._client.stop_pod), ("removed", self._client.remove_pod)):
-            refusal = self._insistence.accomplish(partial(call, pod, CALL), _REMOVAL)
+        calls = {Ending.STOP_POD: self._client.stop_pod, Ending.REMOVE_POD: self._client.remove_pod}
+        for step in steps:
+            refusal = self._insistence.accomplish(partial(calls[step], pod, CALL), _REMOVAL)
             if refusal is not None:
-                self.problems.append(f"pod {pod} cannot be {what}: {refusal}")
+                self.problems.append(f"pod {pod}: {step} is refused: {refusal}")
 
     def _play(self, moves: Round, story: Story) -> None:
         self._create(story)
@@ -98,15 +106,21 @@ class Caller:
             self._over.wait(moves.overtake)
             self._stop(story)
             start.result()
-        while self._state(story) == _RUNNING:
-            self._stop(story)
+        deadline = time.monotonic() + CALL
         story.status = self._truth.status(story.container)
-        if (state := self._state(story)) != _EXITED:
+        while self._state(story) == _RUNNING and time.monotonic() < deadline:
+            if moves.ending is not Ending.STOP:
+                self._end(story)
+                return
+            self._stop(story)
+            self._insistence.wait()
+        story.status = self._truth.status(story.container)
+        if (state := cri.ContainerState.Name(story.status.state)) != _EXITED:
             story.problems.append(f"it is {state} in the end")
+        if moves.overtake is None and story.ended_by and min(story.ended_by) < story.status.finished_at:
+            story.problems.append(f"a caller was told at {min(story.ended_by)} that it has ended")
         if moves.remove:
-            refusal = self._insistence.accomplish(partial(self._client.remove, story.container, CALL), _REMOVAL)
-            if refusal is not None:
-                story.problems.append(f"it cannot be removed: {refusal}")
+            self._remove(story)
 
     def _create(self, story: Story) -> None:
         moves = story.moves
@@ -145,8 +159,8 @@ class Caller:
                 return
             if error.code in BROKEN:
                 story.broken, patience = True, CALL
-            elif (state := self._state(story)) != _CREATED:
-                self._refused(story, error, state)
+            elif self._state(story) != _CREATED:
+                self._refused(story, error)
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"StartContainer has no definite answer: {error}")
@@ -158,19 +172,37 @@ class Caller:
         if story.moves.overtake is None and (state := self._state(story)) != _RUNNING:
             story.problems.append(f"StartContainer was answered OK and it is {state}")
 
-    def _refused(self, story: Story, error: CRIError, state: str) -> None:
+    def _refused(self, story: Story, error: CRIError) -> None:
         moves = story.moves
         fails = Hook.POST_START in moves.hooks and moves.hooks[Hook.POST_START].fails
         if error.code is grpc.StatusCode.FAILED_PRECONDITION and fails:
-            if state == _RUNNING:
-                story.problems.append(f"StartContainer was refused while it is running: {error}")
+            story.ended_by.append(time.time_ns())
         elif not story.broken and not (error.code is grpc.StatusCode.ABORTED and moves.overtake is not None):
             story.problems.append(f"StartContainer was refused though nothing had broken: {error}")
+
+    def _end(self, story: Story) -> None:
+        """End a running container by a call in which containerd itself kills it."""
+        self._aim(story.moves, Phase.END)
+        if story.moves.ending is Ending.REMOVE:
+            self._remove(story)
+        elif story.moves.ending is Ending.REMOVE_POD:
+            self._leave(Ending.REMOVE_POD)
+        else:
+            pod = self._pod
+            self._leave(Ending.STOP_POD)
+            if (state := self._state(story)) != _EXITED:
+                story.problems.append(f"StopPodSandbox was answered OK and it is {state}")
+            self._pod = pod
+
+    def _remove(self, story: Story) -> None:
+        refusal = self._insistence.accomplish(partial(self._client.remove, story.container, CALL), _REMOVAL)
+        if refusal is not None:
+            story.problems.append(f"it cannot be removed: {refusal}")
 
     def _stop(self, story: Story) -> None:
         """StopContainer until it is answered, perhaps by two callers."""
         moves = story.moves
-        self._aim(moves, Phase.STOP)
+        self._aim(moves, Phase.END)
         second = None
         if moves.second_grace is not None and not story.stop_answers:
             second = later(self._stop_once, story, moves.second_grace, moves.rest)
@@ -182,11 +214,10 @@ class Caller:
         self._over.wait(after)
         refusal = self._insistence.accomplish(partial(self._client.stop, story.container, grace))
         story.stop_answers.append(str(refusal or "OK"))
-        if refusal is not None:
+        if refusal is None:
+            story.ended_by.append(time.time_ns())
+        else:
             story.problems.append(f"StopContainer was refused: {refusal}")
-        # One that overtakes a start in doubt may have found nothing to stop yet.
-        elif story.moves.overtake is None and (state := self._state(story)) == _RUNNING:
-            story.problems.append(f"StopContainer was answered OK and it is {state}")
 
     def _aim(self, moves: Round, phase: Phase) -> None:
         if moves.kill is not None and moves.kill.phase is phase:

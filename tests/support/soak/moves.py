@@ -35,7 +35,16 @@ class Phase(StrEnum):
     """Which of the caller's calls a kill is aimed at."""
 
     START = "start"
-    STOP = "stop"
+    END = "end"
+
+
+class Ending(StrEnum):
+    """The calls that end a running container, by CRI's names. In the last three, containerd itself kills."""
+
+    STOP = "StopContainer"
+    REMOVE = "RemoveContainer"
+    STOP_POD = "StopPodSandbox"
+    REMOVE_POD = "RemovePodSandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,8 @@ class Round:
 
     ``patience`` bounds the caller's first StartContainer; ``overtake``: the stop is sent so long after the start,
     without waiting for its answer (None: after it was answered, and ``rest`` more); ``finish``: how long the process
-    takes from TERM to its end; ``second_grace``: another caller sends a stop with this grace a little later.
+    takes from TERM to its end; ``second_grace``: another caller sends a stop with this grace later; ``remove``:
+    it is removed before its pod is.
     """
 
     number: int
@@ -69,6 +79,7 @@ class Round:
     patience: float
     rest: float
     overtake: float | None
+    ending: Ending
     grace: int
     second_grace: int | None
     finish: float
@@ -86,7 +97,7 @@ class Round:
         second = "" if self.second_grace is None else f" and {self.second_grace}"
         return (
             f"{hooks or 'no hooks'}, start waits {self.patience:g} s, runs {self.rest:.2f} s{overtake}, "
-            f"grace {self.grace}{second} s, ends in {self.finish:g} s{kill}"
+            f"{self.ending}, grace {self.grace}{second} s, ends in {self.finish:g} s{kill}"
         )
 
     def command(self) -> list[str]:
@@ -118,12 +129,15 @@ def draw(seed: int, number: int) -> Round:
     if chance.random() >= 0.1:
         hooks = {hook: _hook(chance) for hook in Hook if chance.random() < 0.75}
     longest = max((move.seconds for move in hooks.values()), default=0.0)
+    overtake = chance.uniform(0.0, 0.3) if chance.random() < 0.1 else None
+    other = overtake is None and chance.random() < 0.3
     return Round(
         number=number,
         hooks=hooks,
         patience=chance.choice((0.3, 2.0)) if chance.random() < 0.15 else 120.0,
         rest=chance.choice((0.0, chance.uniform(0.0, 0.3))),
-        overtake=chance.uniform(0.0, 0.3) if chance.random() < 0.1 else None,
+        overtake=overtake,
+        ending=chance.choice((Ending.REMOVE, Ending.STOP_POD, Ending.REMOVE_POD)) if other else Ending.STOP,
         grace=chance.choice((0, 2, 3, 5, 10)),
         second_grace=chance.choice((0, 1, 2, 8)) if chance.random() < 0.15 else None,
         finish=chance.choice((0.0, 0.0, 0.3)),

@@ -31,7 +31,7 @@ _SETTLE = 60.0
 #: Seconds between two reports of progress.
 _REPORT = 0.5
 
-#: Told now and then how many rounds are over and how often hookshim was killed.
+#: Told now and then how many rounds are over and how often hookshim was killed. What it raises ends the soak.
 Progress = Callable[[int, int], None]
 
 
@@ -56,10 +56,10 @@ def soak(
         daemon = Hookshim(directory, containerd.socket)
         stack.callback(daemon.close)
         keeper = Keeper(daemon, seed)
-        company = Company(daemon, containerd, keeper, witness, callers)
+        company = Company(daemon, containerd, keeper, witness, callers, progress)
         stack.callback(company.disperse)
         keeper.start()
-        stories = company.play([(seed, number) for number in range(1, rounds + 1)], progress)
+        stories = company.play([(seed, number) for number in range(1, rounds + 1)])
         keeper.finish()
         company.leave()
         figures = Figures(seed, rounds=len(stories), kills=keeper.kills)
@@ -78,9 +78,16 @@ class Company:
     """The callers, each in a thread of its own."""
 
     def __init__(
-        self, daemon: Hookshim, containerd: PrivateContainerd, keeper: Keeper, witness: Witness, callers: int
+        self,
+        daemon: Hookshim,
+        containerd: PrivateContainerd,
+        keeper: Keeper,
+        witness: Witness,
+        callers: int,
+        progress: Progress,
     ) -> None:
         self._daemon = daemon
+        self._progress = progress
         self._keeper = keeper
         self._over = threading.Event()
         self._callers = [
@@ -95,7 +102,7 @@ class Company:
         """The callers' own."""
         return [problem for caller in self._callers for problem in caller.problems]
 
-    def play(self, rounds: list[tuple[int, int]], progress: Progress) -> list[Story]:
+    def play(self, rounds: list[tuple[int, int]]) -> list[Story]:
         """All rounds, each (seed, number) by whoever is free; their stories."""
         waiting = iter(rounds)
 
@@ -109,12 +116,12 @@ class Company:
                 with self._lock:
                     self._stories.append(story)
 
-        self._do(work, lambda: progress(len(self._stories), self._keeper.kills))
+        self._do(work)
         return sorted(self._stories, key=lambda story: story.moves.number)
 
     def leave(self) -> None:
         """Have the callers remove their pods."""
-        self._do(Caller.leave, lambda: None)
+        self._do(Caller.leave)
 
     def disperse(self) -> None:
         """End the callers that are still at work: without a daemon their calls break, and they see that it is over."""
@@ -124,7 +131,7 @@ class Company:
         for thread in self._threads:
             thread.join()
 
-    def _do(self, work: Callable[[Caller], None], report: Callable[[], None]) -> None:
+    def _do(self, work: Callable[[Caller], None]) -> None:
         def guarded(caller: Caller) -> None:
             try:
                 work(caller)
@@ -142,7 +149,7 @@ class Company:
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(_REPORT)
-                report()
+                self._progress(len(self._stories), self._keeper.kills)
 
 
 def _open_rows(daemon: Hookshim) -> list[str]:

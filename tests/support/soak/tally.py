@@ -15,9 +15,12 @@ from tests.support.soak.witness import Witness
 #: One delivery as ``hookshim deliveries --json`` shows it.
 Row = dict[str, Any]
 
-#: Why a hook that nobody saw called may be recorded as failed: a stop came first, or hookshim was killed too often, or
-#: the grace that was left was over before the runtime had begun the command.
-_GIVEN_UP = re.compile(r"(stopped before it ended|interrupted \d+ times|timed out)")
+#: Why a hook that was due may be recorded as failed though it was not meant to: a stop came first, hookshim was killed
+#: too often, or the grace was over (which a PostStart has not), perhaps before the runtime had begun the command.
+_GIVEN_UP = {
+    Hook.POST_START: re.compile(r"stopped before it ended$|interrupted \d+ times"),
+    Hook.PRE_STOP: re.compile(r"timed out|interrupted \d+ times"),
+}
 
 
 @dataclass(slots=True)
@@ -25,8 +28,9 @@ class Figures:
     """Counts of hook calls. ``delivered`` were seen by their receiver at least once.
 
     ``lost``: due, seen by nobody, and not recorded as given up. ``duplicated``: seen more than once. ``void``: their
-    container's start failed. ``failed``: seen, and recorded as failed as they were meant to; ``cut_short``: seen, and
-    recorded as failed since a stop, a deadline or too many kills ended them; ``given_up``: recorded so, and not seen.
+    container's start failed. ``failed``: seen, and recorded as failed as they were meant to. ``cut_short``: seen, and
+    recorded as failed since a stop, a deadline or too many kills ended them. ``why_given_up``: the same, not seen.
+    ``slowest``: the seconds of the round that took longest, and its number.
     """
 
     seed: int
@@ -40,10 +44,16 @@ class Figures:
     void: int = 0
     failed: int = 0
     cut_short: int = 0
-    given_up: int = 0
     starts_failed: int = 0
+    slowest: tuple[float, int] = (0.0, 0)
+    why_given_up: Counter[str] = field(default_factory=Counter)
     #: Everything that must not be, each with its round, container and deliveries.
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def given_up(self) -> int:
+        """How many were recorded as given up before anybody had seen them called."""
+        return self.why_given_up.total()
 
     @property
     def good(self) -> bool:
@@ -52,11 +62,13 @@ class Figures:
 
     def line(self) -> str:
         """All figures in one line."""
+        why = ", ".join(f"{count} {reason}" for reason, count in self.why_given_up.items())
         return (
             f"seed {self.seed}: {self.rounds} rounds in {self.seconds:.0f} s, {self.kills} kills; hook calls due "
             f"{self.due}, delivered {self.delivered}, duplicated {self.duplicated}, lost {self.lost}; void {self.void} "
             f"of {self.starts_failed} starts cut off, failed as declared {self.failed}, cut short {self.cut_short}, "
-            f"given up {self.given_up}; problems {len(self.problems)}"
+            f"given up {self.given_up}{f' ({why})' if why else ''}; slowest round {self.slowest[0]:.0f} s "
+            f"({self.slowest[1]}); problems {len(self.problems)}"
         )
 
 
@@ -72,6 +84,7 @@ class Tally:
     def count(self, story: Story) -> None:
         """Add one round."""
         self._about = story
+        self._figures.slowest = max(self._figures.slowest, (story.seconds, story.moves.number))
         for problem in story.problems:
             self._problem(problem)
         if not story.container:
@@ -98,19 +111,19 @@ class Tally:
         states = Counter(str(row["state"]) for row in rows)
         [row] = rows if len(rows) == 1 else [{}]
         failed = row.get("state") == "failed"
-        given_up = failed and _GIVEN_UP.search(row["error"]) is not None
+        given_up = _GIVEN_UP[hook].search(row["error"]) if failed else None
         if not calls:
             if given_up:
-                figures.given_up += 1
+                figures.why_given_up[f"{hook} {given_up[0]}"] += 1
             else:
                 figures.lost += 1
                 self._problem(f"LOST: {hook} was due and never called; recorded: {dict(states) or 'nothing'}")
             return
         figures.delivered += 1
         figures.duplicated += len(calls) > 1
-        figures.failed += failed and move.fails and not given_up
-        figures.cut_short += given_up
-        right = given_up or row.get("state") == ("failed" if move.fails else "delivered")
+        figures.failed += failed and move.fails and given_up is None
+        figures.cut_short += given_up is not None
+        right = given_up is not None or row.get("state") == ("failed" if move.fails else "delivered")
         if not right:
             self._problem(f"{hook} was called {len(calls)} times, and is recorded as {dict(states) or 'nothing'}")
         if move.kind is Kind.HTTP and any(call != row.get("id") for call in calls):
