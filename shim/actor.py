@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from shim import plan, texts
+from shim.caller import Caller
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation
 from shim.errors import DeclarationError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
@@ -81,21 +82,31 @@ class Actor:
         return task
 
     async def start(
-        self, container: Container, lifecycle: Lifecycle, request: bytes, metadata: Metadata, left: float | None
+        self,
+        container: Container,
+        lifecycle: Lifecycle,
+        request: bytes,
+        metadata: Metadata,
+        left: float | None,
+        caller: Caller,
     ) -> bytes | None:
         """StartContainer with its PostStart; None if the runtime's own answer is all there is to it.
 
-        Raises what StartRun.go raises, and JournalUnavailableError: then nothing was started.
+        Raises what StartRun.go raises, CallerLeftError and JournalUnavailableError: then nothing was started.
         """
+        arrived = self._tools.clock.boottime()
         async with self._admission:
             run, fresh = self._start, False
             if run is None:
                 if not container.state.startable or lifecycle == Lifecycle():
                     return None
-                run, fresh = await self._accept_start(container, lifecycle.post_start), True
+                run, fresh = await self._accept_start(container, lifecycle.post_start, caller), True
                 self._start = run
         if fresh:
             await self._tools.hit(Failpoint.START_ACCEPTED)
+        if left is not None:
+            left = max(0.0, left - (self._tools.clock.boottime() - arrived))
+        if fresh:
             return await self._first(run, request, metadata, left)
         response = await self._tools.runtime.start(request, metadata, left)
         run.look()
@@ -104,12 +115,13 @@ class Actor:
             raise run.error
         return response
 
-    async def _accept_start(self, container: Container, action: Action | None) -> StartRun:
+    async def _accept_start(self, container: Container, action: Action | None, caller: Caller) -> StartRun:
         operation, delivery = None, None
         if action is not None and not await self._recorded(Hook.POST_START):
             await self._tools.hit(Failpoint.START_ACCEPT)
             operation = self._operation(container, OperationKind.START, Reason.START_CONTAINER, 0)
             delivery = self._delivery(operation, Hook.POST_START, to_json(action), DeliveryState.ARMED)
+            caller.accept()
             try:
                 await self._ledger.write(InsertOperation(operation), InsertDelivery(delivery))
             except JournalUnavailableError as error:
@@ -154,6 +166,7 @@ class Actor:
         self,
         container: Container,
         timeout: int,
+        caller: Caller,
         request: bytes = b"",
         metadata: Metadata = (),
         reason: Reason = Reason.STOP_CONTAINER,
@@ -161,6 +174,7 @@ class Actor:
         """StopContainer with its PreStop; None if the runtime's own answer is all there is to it.
 
         Raises RuntimeCallError: the runtime's answer to the forwarded call; the stop is tried again nevertheless.
+        Raises CallerLeftError: nothing was done.
         """
         arrived = self._tools.clock.boottime()
         async with self._admission:
@@ -173,11 +187,12 @@ class Actor:
                 # It may have been started since it was looked up; under this lock it cannot be.
                 container = await self._look_again(container)
             if run is None:
-                run = await self._accept_stop(container, timeout, arrived, request, metadata, reason)
+                run = await self._accept_stop(container, timeout, arrived, request, metadata, reason, caller)
                 if run is None:
                     return None
                 answer = run.wait()
             else:
+                caller.accept()
                 # Before anything is awaited: its answer may come meanwhile.
                 answer = run.wait()
                 await run.join(timeout)
@@ -205,6 +220,7 @@ class Actor:
         request: bytes,
         metadata: Metadata,
         reason: Reason,
+        caller: Caller,
     ) -> StopRun | None:
         if not container.state.stoppable:
             return None
@@ -220,6 +236,7 @@ class Actor:
         await self._tools.hit(Failpoint.STOP_ACCEPT)
         operation = self._operation(container, OperationKind.STOP, reason, timeout, since=arrived)
         delivery = self._pre_stop(operation, action, problem) if due else None
+        caller.accept()
         await self._ledger.note(*_accepted(operation, delivery))
         run = StopRun(self._tools, self._ledger, container, operation, delivery, request, metadata)
         if post_start is not None:

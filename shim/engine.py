@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from shim import plan
 from shim.actor import Actor
+from shim.caller import Caller
 from shim.errors import (
     ClosingError,
     DeclarationError,
@@ -72,8 +73,9 @@ class Engine:
             return None
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
-            work = actor.start(container, lifecycle, request, metadata, seconds_left)
-            return await self._own(work, f"StartContainer {container.ref.id}", actor)
+            caller = Caller()
+            work = actor.start(container, lifecycle, request, metadata, seconds_left, caller)
+            return await _wait(actor.spawn(work, f"StartContainer {container.ref.id}"), caller)
 
     async def stop(self, container: Container, timeout: int, request: bytes, metadata: Metadata) -> bytes | None:
         """StopContainer with its PreStop; None: no hooks here, forward it untouched. ``timeout`` in seconds.
@@ -86,29 +88,34 @@ class Engine:
             return None
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
-            work = actor.stop(container, plan.clamp(timeout), request, metadata)
-            return await self._own(work, f"StopContainer {container.ref.id}", actor)
+            caller = Caller()
+            work = actor.stop(container, plan.clamp(timeout), caller, request, metadata)
+            return await _wait(actor.spawn(work, f"StopContainer {container.ref.id}"), caller)
 
-    async def end(self, container: Container, reason: Reason) -> None:
+    async def end(self, container: Container, reason: Reason, caller: Caller | None = None) -> None:
         """PreStop, and the kill, of a container that a call other than StopContainer is about to kill.
 
-        Nothing happens if it has no hooks or does not run. Raises what ``stop`` raises.
+        Nothing happens if it has no hooks or does not run. ``caller`` is the pod's, if it is one's. Raises what
+        ``stop`` raises.
         """
         if container.ref.id not in self._actors and not (container.state.stoppable and _has_hooks(container)):
             return
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
-            work = actor.stop(container, 0, reason=reason)
-            await self._own(work, f"{reason} {container.ref.id}", actor)
+            caller = caller or Caller()
+            work = actor.stop(container, 0, caller, reason=reason)
+            await _wait(actor.spawn(work, f"{reason} {container.ref.id}"), caller)
 
     async def end_pod(self, sandbox_id: str, reason: Reason) -> None:
         """``end`` for all containers of a pod at once; meanwhile, nothing in it is started.
 
         Raises what ``end`` raises.
         """
-        await asyncio.shield(self._tools.tasks.spawn(self._end_pod(sandbox_id, reason), f"{reason} {sandbox_id}"))
+        caller = Caller()
+        work = self._end_pod(sandbox_id, reason, caller)
+        await _wait(self._tools.tasks.spawn(work, f"{reason} {sandbox_id}"), caller)
 
-    async def _end_pod(self, sandbox_id: str, reason: Reason) -> None:
+    async def _end_pod(self, sandbox_id: str, reason: Reason, caller: Caller) -> None:
         ended: set[str] = set()
         with ExitStack() as marks:
             while containers := [
@@ -119,7 +126,7 @@ class Engine:
                 # The same pod may be stopped by several callers: each counts.
                 marks.enter_context(self._no_starts(containers[0].ref.sandbox_id))
                 ended.update(container.ref.id for container in containers)
-                work = [self.end(container, reason) for container in containers]
+                work = [self.end(container, reason, caller) for container in containers]
                 results = await asyncio.gather(*work, return_exceptions=True)
                 for result in results:
                     if isinstance(result, BaseException):
@@ -257,9 +264,14 @@ class Engine:
     def _drop(self, actor: Actor) -> None:
         self._actors.pop(actor.container_id, None)
 
-    async def _own(self, work: Coroutine[Any, Any, T], name: str, actor: Actor) -> T:
-        """Wait for ``work`` without owning it: it goes on when the caller leaves."""
-        return await asyncio.shield(actor.spawn(work, name))
+
+async def _wait(work: asyncio.Task[T], caller: Caller) -> T:
+    """Wait for ``work`` without owning it: it goes on when the caller leaves, if it was accepted."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        caller.left = True
+        raise
 
 
 def _has_hooks(container: Container) -> bool:

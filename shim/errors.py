@@ -69,5 +69,9 @@ class PodStoppingError(HookshimError):
     """The container's pod is being stopped or removed, so nothing in it is started."""
 
 
+class CallerLeftError(HookshimError):
+    """The caller left before anything was accepted, so nothing is done; nobody is there to be told."""
+
+
 class ClosingError(HookshimError):
     """hookshim is shutting down and takes no new work."""

@@ -84,7 +84,13 @@ class StartRun:
 
         Raises RuntimeCallError (the start failed, or is ``in_doubt``: then ``resume`` goes on without this caller),
         HookFailedError (the container has ended then), StoppedError.
+
+        After the caller's deadline nothing is forwarded: he may have made another container by then.
         """
+        if seconds_left == 0:
+            await self._record(Outcome(), DeliveryEvent.START_FAILED)
+            self._end()
+            raise RuntimeCallError("DEADLINE_EXCEEDED", "the deadline passed before the container was started")
         try:
             response = await self._tools.runtime.start(request, metadata, seconds_left)
         except RuntimeCallError as error:

@@ -105,10 +105,10 @@ class SimRuntime:
 
     async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
         """ListContainers and PodSandboxStatus."""
-        found = await self._ask(
-            lambda: [self._host.containerd.snapshot(each) for each in self._host.containerd.containers]
-        )
-        return [one for one in found if one is not None and wanted(one.ref.id, one.state)]
+        containerd = self._host.containerd
+        found = await self._ask(lambda: [containerd.snapshot(each) for each in containerd.containers])
+        mine = [one for one in found if one is not None and one.ref.sandbox_id == sandbox_id]
+        return [one for one in mine if wanted(one.ref.id, one.state)]
 
     async def state(self, container_id: str) -> ContainerState | None:
         """ListContainers."""

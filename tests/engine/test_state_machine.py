@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from shim.plan import Settings
@@ -15,7 +16,7 @@ from tests.engine.simulation import World
 #: Deliveries are given up sooner than on a node, so that it happens at all.
 SETTINGS = Settings(max_interruptions=2)
 
-lives = settings(max_examples=6000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+lives = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def live_through(history: History) -> None:
@@ -28,6 +29,7 @@ def live_through(history: History) -> None:
         settle(world)
 
 
+@pytest.mark.timeout(600)
 @lives
 @given(histories)
 def test_whatever_happens_no_delivery_is_lost(history: History) -> None:
@@ -35,7 +37,8 @@ def test_whatever_happens_no_delivery_is_lost(history: History) -> None:
     live_through(history)
 
 
-@settings(lives, max_examples=4000)
+@pytest.mark.timeout(600)
+@settings(lives, max_examples=800)
 @given(histories_on_a_bad_disk)
 def test_whatever_happens_on_a_bad_disk_no_stop_is_lost(history: History) -> None:
     """The same, and the journal's disk is full or hangs at times."""
