@@ -13,6 +13,7 @@ from server.runtime import CriRuntime
 from server.wire.runtime.v1 import api_pb2 as cri
 from shim.engine import Engine
 from shim.errors import (
+    CallerLeftError,
     ClosingError,
     DeclarationError,
     HookFailedError,
@@ -42,6 +43,7 @@ CODES: dict[type[HookshimError], str] = {
     PodStoppingError: "FAILED_PRECONDITION",
     JournalUnavailableError: "UNAVAILABLE",
     ClosingError: "UNAVAILABLE",
+    CallerLeftError: "CANCELLED",
 }
 
 
