@@ -12,6 +12,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -33,6 +34,9 @@ from tests.wire import cri_pb2 as cri
 #: What is promised of the pod's cycle: at most so many times direct.
 POD_CYCLE_LIMIT = 1.05
 
+#: Seconds that hookshim gets to look at what happened while it stood still.
+_CATCH_UP = 0.1
+
 #: How many containers are in the list.
 LISTED = 200
 
@@ -48,6 +52,14 @@ class Progress:
         self._interruption.check()
         if sys.stderr.isatty():
             print(f"\r{text:<70}\r", end="", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """How many pairs are measured, and where it is shown."""
+
+    count: int
+    progress: Progress
 
 
 #: Takes one measurement with a client: seconds by step, of which the whole is the sum.
@@ -90,18 +102,33 @@ class Series:
             yield f"  {step:<30}{'':>6}{direct:>11.2f}{through:>11.2f}{through - direct:>+9.2f} ms"
 
 
-def measure(name: str, sample: Sample, direct: CRIClient, through: CRIClient, pairs: int, progress: Progress) -> Series:
+@contextmanager
+def aside(daemon: Hookshim) -> Iterator[None]:
+    """Hookshim stands still: it watches every container's end, also of those that are run past it."""
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+        # what it has missed is looked at now, not during its own turn
+        time.sleep(_CATCH_UP)
+
+
+def measure(name: str, sample: Sample, containerd: PrivateContainerd, daemon: Hookshim, pairs: Pairs) -> Series:
     """Measure in pairs, after one pair that is thrown away."""
     series = Series(name)
-    for number in range(pairs + 1):
-        progress.show(f"{name}: {number} of {pairs} pairs")
-        order = ((series.direct, direct), (series.through, through))
-        for samples, client in order if number % 2 else reversed(order):
-            samples.append(sample(client))
+    for number in range(pairs.count + 1):
+        pairs.progress.show(f"{name}: {number} of {pairs.count} pairs")
+        for direct in (True, False) if number % 2 else (False, True):
+            if direct:
+                with aside(daemon):
+                    series.direct.append(sample(containerd.cri))
+            else:
+                series.through.append(sample(daemon.cri))
         if number == 0:
             series.direct.clear()
             series.through.clear()
-    progress.show()
+    pairs.progress.show()
     return series
 
 
@@ -169,16 +196,14 @@ def fill(client: CRIClient, progress: Progress) -> str:
 
 def bench(containerd: PrivateContainerd, daemon: Hookshim, progress: Progress, *, quick: bool) -> list[Series]:
     """All measurements. ``quick`` takes fewer pairs."""
-    direct, through = containerd.cri, daemon.cri
-    few, many = (5, 10) if quick else (30, 40)
-    done = [measure("Version", calls("Version", 100), direct, through, many, progress)]
-    done.append(measure("pod cycle, no hooks", pod_cycle, direct, through, few, progress))
+    few, many = (Pairs(5, progress), Pairs(10, progress)) if quick else (Pairs(30, progress), Pairs(40, progress))
+    done = [measure("Version", calls("Version", 100), containerd, daemon, many)]
+    done.append(measure("pod cycle, no hooks", pod_cycle, containerd, daemon, few))
+    direct = containerd.cri
     pod = fill(direct, progress)
     if (listed := len(direct.list())) != LISTED:
         raise RuntimeError(f"{listed} containers are listed instead of {LISTED}")
-    done.append(
-        measure(f"ListContainers, {LISTED} containers", calls("ListContainers", 10), direct, through, many, progress)
-    )
+    done.append(measure(f"ListContainers, {LISTED} containers", calls("ListContainers", 10), containerd, daemon, many))
     progress.show("removing them")
     direct.stop_pod(pod, 120)
     direct.remove_pod(pod, 120)
@@ -211,7 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hack/bench", description="Measure calls directly and through hookshim.")
     parser.add_argument("--quick", action="store_true", help="fewer pairs: half a minute, and less to be trusted")
     options = parser.parse_args(arguments)
-    progress = Progress(Interruption())
+    interruption = Interruption()
+    progress = Progress(interruption)
     directory = Path(tempfile.mkdtemp(prefix="hookshim-b-"))
     try:
         load = os.getloadavg()[0]
@@ -222,7 +248,9 @@ def main(arguments: list[str] | None = None) -> int:
                 within = report(bench(containerd, daemon, progress, quick=options.quick), containerd.version, load)
             finally:
                 daemon.close()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError):
+        if not interruption.noted:
+            raise
         print("interrupted; everything was ended", file=sys.stderr)
         return 130
     finally:

@@ -74,6 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
             if any(kept.iterdir()):
                 say(f"hookshim's log and journal and containerd's log: {kept}")
             say(figures.line())
+    except RuntimeError:
+        if not interruption.noted:
+            raise
+        say("interrupted; everything was ended")
+        return 130
     finally:
         if not any(kept.iterdir()):
             kept.rmdir()
