@@ -90,6 +90,8 @@ class Interception:
 
     async def _start(self, call: Call) -> bytes | None:
         request = cri.StartContainerRequest.FromString(call.request)
+        if self._engine.hookless(request.container_id):
+            return None
         container = await self._runtime.find(request.container_id)
         if container is None:
             return None
@@ -117,6 +119,8 @@ class Interception:
         await self._end_pod(request.pod_sandbox_id, Reason.REMOVE_POD_SANDBOX)
 
     async def _find_to_end(self, container_id: str) -> Container | None:
+        if self._engine.hookless(container_id):
+            return None
         try:
             return await self._runtime.find(container_id)
         except RuntimeCallError as error:

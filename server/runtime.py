@@ -18,6 +18,7 @@ from server.backend import Backend
 from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
 from server.wire.runtime.v1 import api_pb2 as cri
 from shim.errors import RuntimeCallError
+from shim.memory import Memory
 from shim.ports import Container, Ending, Metadata, Pod
 from shim.records import ContainerRef, ContainerState
 
@@ -43,6 +44,9 @@ _LOOK = 1.0
 #: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
 _STARTING = "server is not initialized yet"
 
+#: Pods that are remembered: more than a node runs.
+_PODS = 1024
+
 _SIGKILL = 9
 
 _DETAILS = "grpc-status-details-bin"
@@ -59,6 +63,11 @@ class CriRuntime:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._pods: Memory[Pod] = Memory(_PODS)
+
+    def is_pod(self, container_id: str) -> bool:
+        """Whether the id is known to be a sandbox's: its pause process is no container of CRI's."""
+        return self._pods.get(container_id) is not None
 
     async def find(self, container_id: str) -> Container | None:
         """The container with its pod; an empty id is nobody's (CRI would list every container)."""
@@ -77,7 +86,12 @@ class CriRuntime:
         return [_container(container, pod) for container in found]
 
     async def pod(self, sandbox_id: str) -> Pod | None:
-        """The pod sandbox, None if the runtime knows none by that id. Raises RuntimeCallError."""
+        """The pod sandbox, None if the runtime knows none by that id. Raises RuntimeCallError.
+
+        What is kept of it never changes, so a whole id is asked for once.
+        """
+        if (known := self._pods.get(sandbox_id)) is not None:
+            return known
         request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
         try:
             answer = await self._ask(f"{_CRI}PodSandboxStatus", request, cri.PodSandboxStatusResponse)
@@ -87,7 +101,7 @@ class CriRuntime:
             raise
         status = answer.status
         ips = (status.network.ip, *(more.ip for more in status.network.additional_ips))
-        return Pod(
+        pod = Pod(
             id=status.id,
             name=status.metadata.name,
             namespace=status.metadata.namespace,
@@ -96,6 +110,9 @@ class CriRuntime:
             ips=tuple(ip for ip in ips if ip),
             host_network=status.linux.namespaces.options.network == cri.NODE,
         )
+        if pod.ips or pod.host_network:
+            self._pods.put(pod.id, pod)
+        return pod
 
     async def state(self, container_id: str) -> ContainerState | None:
         """The state now."""

@@ -43,7 +43,8 @@ class ExitWatch:
             looks = asyncio.create_task(self._look(), name="look for ended containers")
             try:
                 async for container_id in self._exits():
-                    self._engine.exited(container_id)
+                    if not self._runtime.is_pod(container_id):
+                        self._engine.exited(container_id)
             except aio.AioRpcError as error:
                 log.debug("not listening to containerd's events", code=error.code().name, reason=error.details())
             except Exception:

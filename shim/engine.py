@@ -26,6 +26,7 @@ from shim.errors import (
 )
 from shim.failpoints import Failpoint
 from shim.lifecycle import Lifecycle, effective
+from shim.memory import Memory
 from shim.ports import Container, Ending, Metadata
 from shim.records import ContainerState, Delivery, Operation, OperationKind, Reason
 from shim.recovery import Now, Verdict, reconcile
@@ -34,6 +35,9 @@ from shim.tools import Tools
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+#: Containers without hooks that are remembered: more than a node has.
+_HOOKLESS = 4096
 
 #: Seconds between looks at a container whose end was announced: the runtime's state follows its event.
 _STATE_PAUSES = (0.02, 0.1, 0.5, 2.0, 5.0)
@@ -46,7 +50,15 @@ class Engine:
         self._tools = tools
         self._actors: dict[str, Actor] = {}
         self._stopping: Counter[str] = Counter()
+        self._hookless: Memory[str] = Memory(_HOOKLESS)
         self._closing = False
+
+    def hookless(self, container_id: str) -> bool:
+        """Whether a whole id is known to be a container's without hooks, so that nobody has to be asked about it.
+
+        Annotations never change. A container of a pod that is being stopped is asked about all the same.
+        """
+        return self._hookless.get(container_id) not in (None, *self._stopping)
 
     def check(self, name: str, annotations: dict[str, str], pod_annotations: dict[str, str]) -> None:
         """Raise DeclarationError if a container declared so could not be started."""
@@ -70,6 +82,7 @@ class Engine:
             return None
         lifecycle = plan.lifecycle(container)
         if not known and lifecycle == Lifecycle():
+            self._hookless.put(container.ref.id, container.ref.sandbox_id)
             return None
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
@@ -84,7 +97,7 @@ class Engine:
 
         Raises ClosingError (nothing was done) and RuntimeCallError (the runtime's own answer).
         """
-        if container.ref.id not in self._actors and not _has_hooks(container):
+        if container.ref.id not in self._actors and not self._has_hooks(container):
             return None
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
@@ -98,7 +111,7 @@ class Engine:
         Nothing happens if it has no hooks or does not run. ``caller`` is the pod's, if it is one's. Raises what
         ``stop`` raises.
         """
-        if container.ref.id not in self._actors and not (container.state.stoppable and _has_hooks(container)):
+        if container.ref.id not in self._actors and not (container.state.stoppable and self._has_hooks(container)):
             return
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
@@ -133,7 +146,7 @@ class Engine:
                         raise result
 
     def _may_run(self, container_id: str, state: ContainerState) -> bool:
-        return state.stoppable or container_id in self._actors
+        return (state.stoppable and not self.hookless(container_id)) or container_id in self._actors
 
     @contextmanager
     def _no_starts(self, sandbox_id: str) -> Iterator[None]:
@@ -147,7 +160,7 @@ class Engine:
 
     def exited(self, container_id: str) -> None:
         """The runtime says that a container has just ended: if nobody stopped it, its PreStop leaves a record."""
-        if not self._closing:
+        if not self._closing and not self.hookless(container_id):
             self._tools.tasks.spawn(self._exited(container_id, since=0.0), f"exited {container_id}")
 
     async def found_ended(self, container_id: str) -> None:
@@ -161,9 +174,11 @@ class Engine:
     async def _exited(self, container_id: str, since: float) -> None:
         try:
             container = await self._find_ended(container_id)
-            action = plan.lifecycle(container).pre_stop if container is not None else None
+            if container is None or not self._has_hooks(container):
+                return
+            action = plan.lifecycle(container).pre_stop
             ending = await self._tools.runtime.ending(container_id) if action is not None else None
-            if container is None or action is None or ending is None:
+            if action is None or ending is None:
                 return
             if ending.started and ending.finished_at >= since:
                 with self._actor(container.ref.id) as actor:
@@ -175,7 +190,7 @@ class Engine:
         """The container once its state says what the event has said; None if it is gone or goes on running."""
         for pause in _STATE_PAUSES:
             container = await self._tools.runtime.find(container_id)
-            if container is None or container.state is ContainerState.EXITED:
+            if container is None or container.state is ContainerState.EXITED or not self._has_hooks(container):
                 return container
             await asyncio.sleep(pause)
         return None
@@ -249,6 +264,15 @@ class Engine:
             log.info("leaving open work to the next start", operations=len(self._actors))
         await self._tools.tasks.cancel()
 
+    def _has_hooks(self, container: Container) -> bool:
+        try:
+            if plan.lifecycle(container) != Lifecycle():
+                return True
+        except DeclarationError:
+            return True
+        self._hookless.put(container.ref.id, container.ref.sandbox_id)
+        return False
+
     def _refuse_if_closing(self) -> None:
         if self._closing:
             raise ClosingError("hookshim is shutting down; try again")
@@ -272,10 +296,3 @@ async def _wait(work: asyncio.Task[T], caller: Caller) -> T:
     except asyncio.CancelledError:
         caller.left = True
         raise
-
-
-def _has_hooks(container: Container) -> bool:
-    try:
-        return plan.lifecycle(container) != Lifecycle()
-    except DeclarationError:
-        return True

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from shim.attempt import Result, carry_out
+from shim.attempt import EXIT_WINDOW, Result, carry_out
 from shim.changes import Change, UpdateOperation
 from shim.countdown import Countdown
 from shim.errors import RuntimeCallError
@@ -21,13 +21,16 @@ from shim.lifecycle import action_from_json
 from shim.plan import MINIMUM_GRACE, grace_left, stop_budget
 from shim.ports import Attempt, Container, Metadata
 from shim.records import Delivery, DeliveryState, Operation, OperationState
-from shim.table import OperationEvent
+from shim.table import DeliveryEvent, OperationEvent
 from shim.tools import Tools
 
 log = structlog.get_logger(__name__)
 
 #: Seconds that a forwarded stop may take beyond its grace: after KILL, containerd waits for as long as it is let.
 FORWARD_MARGIN = 120.0
+
+#: Seconds between two looks at a container that is about to have ended.
+LOOK = 0.05
 
 #: Seconds between two tries to finish a stop that containerd answered with an error.
 RETRY_MIN, RETRY_MAX = 0.2, 30.0
@@ -99,6 +102,8 @@ class StopRun:
             result = await self._deliver(self._delivery)
             await self._tools.hit(Failpoint.PRE_STOP_RAN)
             self._delivery, changes = self._ledger.settled(self._delivery, result.outcome, result.event)
+            if result.event is DeliveryEvent.CONTAINER_EXITED:
+                await self._ends()
         if self._operation.state is OperationState.ACCEPTED:
             changes.append(self._move(OperationEvent.HOOKS_ENDED))
         response = await self._finish(changes)
@@ -144,6 +149,7 @@ class StopRun:
     async def _finish(self, changes: list[Change]) -> bytes:
         """Forward until the container is not running; ``changes`` are committed before the first time."""
         pause = RETRY_MIN
+        first = True
         while True:
             if self._operation.state is OperationState.HOOKS_DONE:
                 changes.append(self._move(OperationEvent.FORWARD))
@@ -160,6 +166,11 @@ class StopRun:
                 )
                 await self._ledger.note(self._move(OperationEvent.FORWARD_FAILED, str(error)))
                 changes = []
+                if first and not error.ambiguous and await self._ends():
+                    # It ended by itself in that moment: asked again, the runtime has its regular answer.
+                    first = False
+                    continue
+                first = False
                 self._nudge.clear()
                 self._answer(error)
             await self._pause(pause)
@@ -197,6 +208,15 @@ class StopRun:
         timeout = self._operation.timeout
         left = 0.0 if self._hurried else self._countdown.left()
         return timeout if left is None else grace_left(timeout, left)
+
+    async def _ends(self) -> bool:
+        """Whether the container is not running, or is not very soon: its state follows its end."""
+        until = self._tools.clock.boottime() + EXIT_WINDOW
+        while running := await self._running():
+            if self._tools.clock.boottime() >= until:
+                break
+            await asyncio.sleep(LOOK)
+        return not running
 
     async def _running(self) -> bool:
         try:

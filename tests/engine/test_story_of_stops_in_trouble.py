@@ -22,15 +22,15 @@ def test_an_error_of_stop_container_is_answered_and_the_stop_is_tried_again(worl
           1.0 journal: preStop delivered, stop hooks_done, stop forwarded
           1.0 c1 StopContainer(29)
           1.0 journal: stop hooks_done
-          1.0 c1 stop(30) → UNKNOWN
-          1.2 journal: stop forwarded
-          1.2 c1 StopContainer(29)
-          1.2 journal: stop hooks_done
-          1.6 journal: stop forwarded
-          1.6 c1 StopContainer(29)
-          1.6 c1 gets TERM
-          2.6 c1 exits with 143
-          2.6 journal: stop done
+          2.0 c1 stop(30) → UNKNOWN
+          2.2 journal: stop forwarded
+          2.2 c1 StopContainer(28)
+          2.3 journal: stop hooks_done
+          2.7 journal: stop forwarded
+          2.7 c1 StopContainer(28)
+          2.7 c1 gets TERM
+          3.7 c1 exits with 143
+          3.7 journal: stop done
         """,
     )
 
@@ -74,25 +74,25 @@ def test_a_caller_that_joins_a_stop_in_trouble_has_it_tried_at_once(world: World
           1.0 journal: preStop delivered, stop hooks_done, stop forwarded
           1.0 c1 StopContainer(29)
           1.0 journal: stop hooks_done
-          1.0 c1 stop(30) → UNKNOWN
-          1.2 journal: stop forwarded
-          1.2 c1 StopContainer(29)
-          1.2 journal: stop hooks_done
-          1.6 journal: stop forwarded
-          1.6 c1 StopContainer(29)
-          1.6 journal: stop hooks_done
-          2.4 journal: stop forwarded
-          2.4 c1 StopContainer(28)
-          2.4 journal: stop hooks_done
-          4.0 journal: stop forwarded
-          4.0 c1 StopContainer(26)
-          4.0 journal: stop hooks_done
-          7.2 journal: stop forwarded
-          7.2 c1 StopContainer(23)
-          7.2 journal: stop hooks_done
-         13.6 journal: stop forwarded
-         13.6 c1 StopContainer(17)
-         13.6 journal: stop hooks_done
+          2.0 c1 stop(30) → UNKNOWN
+          2.2 journal: stop forwarded
+          2.2 c1 StopContainer(28)
+          2.3 journal: stop hooks_done
+          2.7 journal: stop forwarded
+          2.7 c1 StopContainer(28)
+          2.7 journal: stop hooks_done
+          3.5 journal: stop forwarded
+          3.5 c1 StopContainer(27)
+          3.5 journal: stop hooks_done
+          5.1 journal: stop forwarded
+          5.1 c1 StopContainer(25)
+          5.1 journal: stop hooks_done
+          8.3 journal: stop forwarded
+          8.3 c1 StopContainer(22)
+          8.3 journal: stop hooks_done
+         14.7 journal: stop forwarded
+         14.7 c1 StopContainer(16)
+         14.7 journal: stop hooks_done
          20.0 c1 → stop(5)
          20.0 journal: stop shortened
          20.0 journal: stop forwarded
