@@ -108,8 +108,10 @@ class Actor:
             left = max(0.0, left - (self._tools.clock.boottime() - arrived))
         if fresh:
             return await self._first(run, request, metadata, left)
-        response = await self._tools.runtime.start(request, metadata, left)
-        run.look()
+        try:
+            response = await self._tools.runtime.start(request, metadata, left)
+        finally:
+            run.look()
         await run.ended.wait()
         if run.error:
             raise run.error

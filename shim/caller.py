@@ -1,4 +1,4 @@
-"""Whoever waits for an answer, and may leave: what he asked for is taken back, unless it was accepted already."""
+"""Whoever waits for an answer, and may leave: what they asked for is taken back, unless it was accepted already."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Caller:
         self.accepted = False
 
     def accept(self) -> None:
-        """Accept what he asks for; to be called with nothing awaited before the commit.
+        """Accept what is asked for; to be called with nothing awaited before the commit.
 
-        Raises CallerLeftError if he has left and nothing of his call (for a pod, of any container) was accepted.
+        Raises CallerLeftError if they have left and nothing of his call (for a pod, of any container) was accepted.
         """
         if self.left and not self.accepted:
             raise CallerLeftError("the caller left before its call was accepted: nothing was done")

@@ -25,6 +25,7 @@ from shim.errors import (
     RuntimeCallError,
 )
 from shim.failpoints import Failpoint
+from shim.ledger import PATIENCE
 from shim.lifecycle import Lifecycle, effective
 from shim.memory import Memory
 from shim.ports import Container, Ending, Metadata
@@ -182,9 +183,11 @@ class Engine:
                 return
             if ending.started and ending.finished_at >= since:
                 with self._actor(container.ref.id) as actor:
-                    await actor.ended_by_itself(container, action, ending)
-        except HookshimError as error:
-            log.warning("the end of a container is not recorded", container=container_id, error=str(error))
+                    # A disk that hangs must not hold the actor: its pod may be about to be stopped.
+                    async with asyncio.timeout(PATIENCE):
+                        await actor.ended_by_itself(container, action, ending)
+        except (HookshimError, TimeoutError) as error:
+            log.warning("the end of a container is not recorded", container=container_id, error=repr(error))
 
     async def _find_ended(self, container_id: str) -> Container | None:
         """The container once its state says what the event has said; None if it is gone or goes on running."""
