@@ -7,6 +7,7 @@ plugin as a gateway would switch on the machine's IP forwarding.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 from typing import Self
@@ -36,6 +37,7 @@ class Bridge:
         self.name = f"hookshim{number}"
         self.subnet = f"{_PREFIX}.{number}.0/24"
         self.gateway = f"{_PREFIX}.{number}.1"
+        self._index = 0
 
     @classmethod
     def claim(cls) -> Self:
@@ -52,6 +54,7 @@ class Bridge:
                     ("link", "set", bridge.name, "up"),
                 ):
                     _ip(*command).check_returncode()
+                bridge._index = socket.if_nametoindex(bridge.name)
                 return bridge
             refusals.append(made.stderr.strip())
             if "exists" not in made.stderr:
@@ -78,13 +81,16 @@ class Bridge:
 
     @property
     def exists(self) -> bool:
-        """Whether the bridge is there."""
-        return _ip("link", "show", self.name).returncode == 0
+        """Whether this very bridge is there: another run may have taken the name since it was given back."""
+        try:
+            return socket.if_nametoindex(self.name) == self._index
+        except OSError:
+            return False
 
     @property
     def results(self) -> list[Path]:
-        """What libcni remembers of this network's pods."""
-        return [path for directory in _RESULT_DIRS for path in directory.glob(f"{self.name}-*")]
+        """What libcni remembers of this network's pods, for as long as the name is this network's."""
+        return [path for directory in _RESULT_DIRS for path in directory.glob(f"{self.name}-*") if self.exists]
 
     def remove(self) -> None:
         """Take the bridge away, with what libcni remembers of it."""
