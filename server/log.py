@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,8 @@ from typing import Final, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from shim import strictjson
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
@@ -41,9 +44,7 @@ def printable(text: str) -> str:
 
     Line ends, terminal control codes, and the characters that reorder or hide text are all escaped.
     """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if text.isprintable() else strictjson.printable(text, sys.maxsize - 1)
 
 
 def setup(level: LogLevel = "info", log_format: LogFormat = "auto", fd: int = 2) -> None:

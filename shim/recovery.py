@@ -15,7 +15,6 @@ from shim.lifecycle import action_from_json
 from shim.ports import Container, Ending
 from shim.records import (
     ANNOUNCED,
-    ContainerState,
     Delivery,
     DeliveryState,
     Hook,
@@ -70,7 +69,7 @@ def reconcile(
         interrupted = (DeliveryEvent.INTERRUPTED,) if hook.state is DeliveryState.DELIVERING else ()
         return _over(now, operation, hook, texts.STOPPED, *interrupted, DeliveryEvent.GIVEN_UP)
     if hook.state is DeliveryState.DELIVERING:
-        return _interrupted(now, operation, hook, container)
+        return _interrupted(now, operation, hook)
     return Verdict((), operation, hook)
 
 
@@ -97,7 +96,7 @@ def _without_hook(now: Now, operation: Operation) -> Verdict:
     return Verdict((), operation, None)
 
 
-def _interrupted(now: Now, operation: Operation, hook: Delivery, container: Container) -> Verdict:
+def _interrupted(now: Now, operation: Operation, hook: Delivery) -> Verdict:
     again = replace(
         hook, state=next_delivery(hook.state, DeliveryEvent.INTERRUPTED), interruptions=hook.interruptions + 1
     )
@@ -114,7 +113,7 @@ def _interrupted(now: Now, operation: Operation, hook: Delivery, container: Cont
         return Verdict(tuple(changes), operation, failed)
     done = _moved(now, operation, OperationEvent.END)
     changes.append(UpdateOperation(done, operation.state))
-    return Verdict(tuple(changes), kill=container.state is not ContainerState.EXITED)
+    return Verdict(tuple(changes), kill=True)
 
 
 def _over(now: Now, operation: Operation, hook: Delivery | None, why: str, *events: DeliveryEvent) -> Verdict:

@@ -85,7 +85,7 @@ class StartRun:
         Raises RuntimeCallError (the start failed, or is ``in_doubt``: then ``resume`` goes on without this caller),
         HookFailedError (the container has ended then), StoppedError.
 
-        After the caller's deadline nothing is forwarded: he may have made another container by then.
+        After the caller's deadline nothing is forwarded: there may be another container in its place by then.
         """
         if seconds_left == 0:
             await self._record(Outcome(), DeliveryEvent.START_FAILED)
