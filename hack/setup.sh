@@ -30,8 +30,10 @@ setup_packages() {
   [ "$(id -u)" = 0 ] || die "this needs root, for containers and network namespaces" "run it again as root: sudo $0"
   command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
     die "this needs Debian 12 or something like it: there is no apt-get here" \
-      "install containerd 1.6, runc, the CNI plugins, static busybox, iptables and iproute2 on a Debian 12 machine"
-  local wanted=(containerd runc containernetworking-plugins busybox-static iptables iproute2) missing=() name
+      "install containerd 1.6, runc, the CNI plugins, static busybox, iptables, iproute2 and docker-registry" \
+      "on a Debian 12 machine"
+  local wanted=(containerd runc containernetworking-plugins busybox-static iptables iproute2 docker-registry)
+  local missing=() name
   # a python3 from elsewhere may have its own venv; Debian's has not without a package
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   for name in "${wanted[@]}"; do
@@ -44,17 +46,21 @@ setup_packages() {
   run "installing ${missing[*]} (apt-get install)" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends --no-remove "${missing[@]}"
   allow_services
+  disable_registry
 }
 
 # While packages are installed, Debian asks /usr/sbin/policy-rc.d whether their services may start.
 policy=/usr/sbin/policy-rc.d
 
 forbid_services() {
-  local answer=0
+  local answer service
   if [ -e "$policy" ]; then
-    "$policy" containerd start >/dev/null 2>&1 || answer=$?
-    [ "$answer" = 101 ] || die "$policy lets a containerd service start when its package is installed" \
-      "install the packages yourself: apt-get install ${missing[*]}"
+    for service in containerd docker-registry; do
+      answer=0
+      "$policy" "$service" start >/dev/null 2>&1 || answer=$?
+      [ "$answer" = 101 ] || die "$policy lets a $service service start when its package is installed" \
+        "install the packages yourself: apt-get install ${missing[*]}"
+    done
     return
   fi
   printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -66,6 +72,13 @@ forbid_services() {
 allow_services() {
   [ -z "${policy_is_ours:-}" ] || rm -f "$policy"
   policy_is_ours=
+}
+
+# A registry is needed as a program only; its service would listen on every address from the next boot on. One that was
+# there before is its owner's and stays as it is.
+disable_registry() {
+  [[ " ${missing[*]} " != *" docker-registry "* ]] ||
+    run "keeping the docker-registry service from starting at boot" update-rc.d docker-registry disable
 }
 
 setup_venv() {

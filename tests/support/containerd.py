@@ -17,11 +17,23 @@ from typing import Self
 from tests.support import leftovers
 from tests.support.config import containerd_config
 from tests.support.cri import CRIClient, CRIError
-from tests.support.image import BUSYBOX, PAUSE, write_archive
+from tests.support.image import BUSYBOX, OPINIONATED, PAUSE, write_archive
 from tests.support.leftovers import Traces
 from tests.support.network import Bridge, plugin_dir
 from tests.support.process import Process
 from tests.support.waiting import until
+
+#: A RuntimeClass's handler besides containerd's default: the same runc with a root of its own, which tells them apart.
+SECOND_HANDLER = "runc2"
+
+#: That handler for the plugin that runs containers, which containerd 2 has renamed.
+_SECOND_HANDLER = """
+[plugins."{plugin}".containerd.runtimes.{handler}]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."{plugin}".containerd.runtimes.{handler}.options]
+Root = "{root}"
+"""
 
 #: Seconds for what containerd does at once or never: to be ready, to end a pod.
 _PATIENCE = 60.0
@@ -51,6 +63,11 @@ class PrivateContainerd:
         self._bridge = Bridge.claim()
         self._bridge.write_config(self.directory / "cni", self.directory / "addresses")
         config = containerd_config(self.version, self.directory, self.socket, plugin_dir(), PAUSE)
+        config += _SECOND_HANDLER.format(
+            plugin="io.containerd.grpc.v1.cri" if self.version.startswith("1.") else "io.containerd.cri.v1.runtime",
+            handler=SECOND_HANDLER,
+            root=self.runc_root(SECOND_HANDLER),
+        )
         (self.directory / "config.toml").write_text(config)
         self.cri = CRIClient(self.socket)
 
@@ -83,6 +100,17 @@ class PrivateContainerd:
     def running(self) -> bool:
         """Whether the daemon runs."""
         return self._process is not None and self._process.exit_status is None
+
+    def runc_root(self, handler: str) -> Path:
+        """Where runc keeps what it runs for this handler: ``k8s.io/CONTAINER`` below it while there is a container."""
+        return self.directory / handler
+
+    def trust_registry(self, address: str) -> None:
+        """Have images of the registry at ``HOST:PORT`` pulled in plain http. containerd reads this at each pull."""
+        place = self.directory / "certs.d" / address
+        place.mkdir(parents=True, exist_ok=True)
+        host = f'server = "http://{address}"\n[host."http://{address}"]\ncapabilities = ["pull", "resolve"]\n'
+        (place / "hosts.toml").write_text(host)
 
     def launch(self) -> None:
         """Start the daemon (again) and wait until it is ready to run pods."""
@@ -132,7 +160,7 @@ class PrivateContainerd:
         write_archive(archive)
         self.ctr("images", "import", archive)
         archive.unlink()
-        until(lambda: {BUSYBOX, PAUSE} <= self.cri.images(), "the images are known to the CRI")
+        until(lambda: {BUSYBOX, OPINIONATED, PAUSE} <= self.cri.images(), "the images are known to the CRI")
 
     def clear(self) -> None:
         """Stop and remove every pod, starting the daemon if it is down. Raises CRIError."""

@@ -1,7 +1,7 @@
-"""The one image of the tests, written from busybox here, since tests reach no registry.
+"""The images of the tests, written from busybox here, since tests reach no registry but their own.
 
-It is a docker-archive (the format of ``docker save``): a manifest, a config and one layer, which ``ctr images
-import`` takes.
+Those that every test finds come in one docker-archive (the format of ``docker save``), which ``ctr images import``
+takes: a manifest, a config each and one layer. An image for a registry is made of the same parts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 #: For containers: busybox with all its applets in /bin.
 BUSYBOX = "localhost/hookshim-tests/busybox:1"
@@ -20,13 +22,28 @@ BUSYBOX = "localhost/hookshim-tests/busybox:1"
 #: For sandboxes: the same with a process that does nothing.
 PAUSE = "localhost/hookshim-tests/pause:1"
 
+#: For containers: the same with an environment, a user (``app``, in the group ``crew`` too) and a directory of its own.
+OPINIONATED = "localhost/hookshim-tests/opinionated:1"
+
+#: What that image says of itself.
+OPINIONS = {
+    "Cmd": ["/bin/sh"],
+    "Env": ["PATH=/bin", "FROM_IMAGE=kept", "OF_BOTH=the image's"],
+    "User": "app",
+    "WorkingDir": "/home/app",
+}
+
 #: The largest number of seconds that every sleep takes: about 68 years.
 FOREVER = str(2**31 - 1)
 
 _ETC = {
-    "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-    "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+    "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+    b"app:x:1000:1001:app:/home/app:/bin/sh\n",
+    "etc/group": b"root:x:0:\nnogroup:x:65534:\napp:x:1001:\ncrew:x:2000:app\n",
 }
+
+#: What the other images say of themselves, besides their command.
+_PLAIN = {"Env": ["PATH=/bin"], "WorkingDir": "/"}
 
 
 def busybox() -> Path:
@@ -38,33 +55,44 @@ def busybox() -> Path:
 
 
 def write_archive(path: Path) -> None:
-    """Write both images into one docker-archive at ``path``; the same bytes every time."""
-    layer = _layer()
-    layer_name = f"{_hex(layer)}.tar"
+    """Write all images into one docker-archive at ``path``; the same bytes every time."""
+    layer = busybox_layer()
+    layer_name = f"{digest(layer)}.tar"
     manifest = []
+    images: dict[str, dict[str, Any]] = {
+        BUSYBOX: {"Cmd": ["/bin/sh"], **_PLAIN},
+        PAUSE: {"Cmd": ["/bin/sleep", FOREVER], **_PLAIN},
+        OPINIONATED: OPINIONS,
+    }
     with tarfile.open(path, "w") as archive:
-        for reference, command in ((BUSYBOX, ["/bin/sh"]), (PAUSE, ["/bin/sleep", FOREVER])):
-            config = json.dumps(
-                {
-                    "architecture": _architecture(),
-                    "os": "linux",
-                    "config": {"Cmd": command, "Env": ["PATH=/bin"], "WorkingDir": "/"},
-                    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_hex(layer)}"]},
-                },
-            ).encode()
-            config_name = f"{_hex(config)}.json"
+        for reference, says in images.items():
+            config = image_config(says, layer)
+            config_name = f"{digest(config)}.json"
             _add(archive, config_name, config)
             manifest.append({"Config": config_name, "RepoTags": [reference], "Layers": [layer_name]})
         _add(archive, layer_name, layer)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
 
 
-def _layer() -> bytes:
+def image_config(says: Mapping[str, Any], *layers: bytes) -> bytes:
+    """The config of an image of these layers (tar, not compressed), as OCI's image-spec and docker both read it."""
+    return json.dumps(
+        {
+            "architecture": _architecture(),
+            "os": "linux",
+            "config": dict(says),
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}" for layer in layers]},
+        },
+    ).encode()
+
+
+def busybox_layer() -> bytes:
+    """The layer of all images here: busybox with its applets, and who is who."""
     binary = busybox()
     listed = subprocess.run([binary, "--list"], check=True, capture_output=True, text=True, timeout=30)
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as layer:
-        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)):
+        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("home/app", 0o755)):
             entry = tarfile.TarInfo(directory)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             layer.addfile(entry)
@@ -78,14 +106,23 @@ def _layer() -> bytes:
     return content.getvalue()
 
 
+def file_layer(name: str, text: bytes) -> bytes:
+    """A layer that adds one file at this path, without a slash before it."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as layer:
+        _add(layer, name, text)
+    return content.getvalue()
+
+
+def digest(content: bytes) -> str:
+    """Its SHA-256 in hex, by which images name their parts."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     archive.addfile(entry, io.BytesIO(content))
-
-
-def _hex(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _architecture() -> str:
