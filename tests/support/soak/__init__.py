@@ -1,5 +1,7 @@
-"""Many rounds, and kills at random moments: every hook that is due must be delivered, whenever hookshim is killed.
+"""Many rounds, and deaths at random moments: every hook that is due must be delivered, whoever dies, and nothing lost.
 
-``moves`` draws what is done, ``caller`` does it as a kubelet would, ``keeper`` kills and starts hookshim, ``witness``
-knows what the hooks' receivers saw, ``tally`` compares that with the journal and containerd, ``run`` joins them.
+``drawing`` draws ``moves``, ``caller`` makes them as a kubelet would and tells a ``story``, ``keeper`` kills and starts
+hookshim and containerd, ``death`` ends containers, ``witness`` knows what the hooks' receivers saw, ``truth`` what
+containerd says, ``memory`` what the journal does. ``verdict`` judges each hook and ``aftermath`` the end; ``tally``
+makes ``figures`` of it; ``company`` and ``run`` join them.
 """

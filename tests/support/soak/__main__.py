@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="hack/soak",
         description="Play N rounds (a container with hooks is created, started and stopped, as a kubelet would) while "
-        "hookshim is killed at random moments, and count the hook calls that were due, delivered, duplicated and lost.",
+        "hookshim, containerd and containers are killed at random moments, and count the hook calls that were due, "
+        "delivered, duplicated and lost.",
     )
     parser.add_argument("rounds", metavar="N", type=int, help="how many rounds")
     parser.add_argument("--seed", type=int, help="what the moves are drawn from, to repeat them (random)")

@@ -1,155 +1,147 @@
 """A caller as a kubelet is one: it repeats a call that broke until it has an answer, then looks, and goes on.
 
 It notes what it was answered and how containerd shows the container afterwards; what that means for the hooks is
-``tally``'s.
+``verdict``'s.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
 
-from tests.support.cri import CRIClient, CRIError, unique
+from tests.support.cri import CRIClient, CRIError
 from tests.support.later import later
-from tests.support.soak.insist import BROKEN, CALL, AbandonedError, Insistence, attempt
+from tests.support.soak.death import Slayer
+from tests.support.soak.insist import CALL, REFUSALS, AbandonedError, Insistence, attempt, broken
 from tests.support.soak.keeper import Keeper
-from tests.support.soak.moves import Ending, Hook, Phase, Round
+from tests.support.soak.lodging import Lodging
+from tests.support.soak.memory import Memory
+from tests.support.soak.moves import Ending, Hook, Manner, Phase, Round
+from tests.support.soak.story import Story
+from tests.support.soak.truth import CREATED, EXITED, GONE, RUNNING, Truth
 from tests.support.soak.witness import Witness
-from tests.wire import cri_pb2 as cri
 
-#: How many containers a pod has.
-_POD_ROUNDS = 8
+#: Seconds after a caller's leaving in which its stop is accepted, or never.
+_ACCEPTANCE = 3.0
 
-#: Seconds in which a removal that is refused is tried again: hookshim clears up after a start that was cut off.
-_REMOVAL = 30.0
+#: Seconds until CRI shows an end that the container's task has.
+_SHOWN = 5.0
 
-_RUNNING = "CONTAINER_RUNNING"
-_CREATED = "CONTAINER_CREATED"
-_EXITED = "CONTAINER_EXITED"
+#: Seconds in which hookshim records an end that it may have missed, under kills.
+_RECORDED = 30.0
 
-
-@dataclass(slots=True)
-class Story:
-    """What one round came to. ``broken``: a call for its start was cut off, so that the start may have failed."""
-
-    moves: Round
-    container: str = ""
-    broken: bool = False
-    start_answer: str = ""
-    stop_answers: list[str] = field(default_factory=list)
-    #: When a caller was told that the container has ended, in nanoseconds since the epoch, as containerd counts.
-    ended_by: list[int] = field(default_factory=list)
-    status: cri.ContainerStatus = field(default_factory=cri.ContainerStatus)
-    problems: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def started(self) -> bool:
-        """Whether the container was started, as containerd has it."""
-        return bool(self.status.started_at)
+_ALIVE = (RUNNING, "CONTAINER_UNKNOWN")
 
 
 class Caller:
-    """Plays rounds, one after another, in pods of its own. ``truth`` is a client of containerd's own socket."""
+    """Plays rounds, one after another, in pods of its own."""
 
     def __init__(
-        self, client: CRIClient, truth: CRIClient, keeper: Keeper, witness: Witness, over: threading.Event
+        self,
+        client: CRIClient,
+        truth: Truth,
+        memory: Memory,
+        keeper: Keeper,
+        slayer: Slayer,
+        witness: Witness,
+        over: threading.Event,
     ) -> None:
         self._client = client
         self._truth = truth
+        self._memory = memory
         self._keeper = keeper
+        self._slayer = slayer
         self._witness = witness
         self._over = over
         self._insistence = Insistence(over)
-        self._pod = ""
-        self._rounds_left = 0
-        #: Pods that could not be run or removed.
-        self.problems: list[str] = []
+        self.lodging = Lodging(client, self._insistence)
 
     def play(self, moves: Round) -> Story:
         """One round. Raises AbandonedError; everything else that goes wrong is in the story."""
         story, began = Story(moves), time.monotonic()
+        never = threading.Event()
         try:
-            self._play(moves, story)
+            self._play(moves, story, never)
         except AbandonedError:
             raise
         except Exception as error:  # noqa: BLE001 - one round that is odd must not end the others
-            story.problems.append(f"{type(error).__name__}: {error}")
+            story.problems.append(f"expected: a round to its end; seen: {type(error).__name__}: {error}")
+        finally:
+            never.set()
         story.seconds = time.monotonic() - began
         return story
 
-    def leave(self) -> None:
-        """Stop and remove the last pod. Raises AbandonedError."""
-        self._leave(Ending.STOP_POD, Ending.REMOVE_POD)
-
-    def _leave(self, *steps: Ending) -> None:
-        pod, self._pod, self._rounds_left = self._pod, "", 0
-        if not pod:
-            return
-        calls = {Ending.STOP_POD: self._client.stop_pod, Ending.REMOVE_POD: self._client.remove_pod}
-        for step in steps:
-            refusal = self._insistence.accomplish(partial(calls[step], pod, CALL), _REMOVAL)
-            if refusal is not None:
-                self.problems.append(f"pod {pod}: {step} is refused: {refusal}")
-
-    def _play(self, moves: Round, story: Story) -> None:
+    def _play(self, moves: Round, story: Story, never: threading.Event) -> None:
         self._create(story)
         if moves.overtake is None:
-            self._start(story)
+            self._start(story, never)
             self._over.wait(moves.rest)
         else:
-            start = later(self._start, story)
+            start = later(self._start, story, never)
             self._over.wait(moves.overtake)
-            self._stop(story)
+            self._stop(story, never)
             start.result()
         deadline = time.monotonic() + CALL
-        story.status = self._truth.status(story.container)
-        while self._state(story) == _RUNNING and time.monotonic() < deadline:
-            if moves.ending is not Ending.STOP:
-                self._end(story)
+        self._look(story)
+        while self._truth.state(story.container) in _ALIVE and time.monotonic() < deadline:
+            if moves.death is not None and moves.death.alone:
+                self._insistence.wait()
+            elif moves.ending is Ending.STOP:
+                self._stop(story, never)
+                self._insistence.wait()
+            else:
+                self._end(story, never)
                 return
-            self._stop(story)
-            self._insistence.wait()
-        story.status = self._truth.status(story.container)
-        if (state := cri.ContainerState.Name(story.status.state)) != _EXITED:
-            story.problems.append(f"it is {state} in the end")
-        if moves.overtake is None and story.ended_by and min(story.ended_by) < story.status.finished_at:
-            story.problems.append(f"a caller was told at {min(story.ended_by)} that it has ended")
+        state = self._look(story)
+        story.expect(right=state == EXITED, expected="a container that has ended", seen=state)
+        if moves.overtake is None and story.ended_by:
+            # containerd 1.6 learns of an end that it missed when it is back, and knows its time
+            early = min(story.ended_by) < story.status.finished_at
+            story.expect(right=not early, expected="no answer before the end", seen=f"one at {min(story.ended_by)}")
         if moves.remove:
             self._remove(story)
+        elif Hook.PRE_STOP in moves.hooks and story.started and story.ended_itself:
+            self._await_record(story)
+
+    def _await_record(self, story: Story) -> None:
+        """Leave the container until hookshim has seen its end; what is missing then is the verdict's."""
+        deadline = time.monotonic() + _RECORDED
+        while not self._memory.knows(story.container, Hook.PRE_STOP) and time.monotonic() < deadline:
+            self._insistence.wait()
+
+    def _look(self, story: Story) -> str:
+        """Note the container's status as it is now; its state."""
+        status = self._truth.status(story.container)
+        if status is not None:
+            story.status = status
+        return self._truth.state(story.container)
 
     def _create(self, story: Story) -> None:
-        moves = story.moves
-        annotations, mounts = self._witness.expect(moves)
-        pod, tries = self._current_pod(), iter(range(1000))
+        moves, pod, tries = story.moves, self.lodging.room(), itertools.count()
 
         def create() -> str:
             # an attempt of its own each time, since a call that broke may have made a container of that name
+            story.attempt = next(tries)
+            annotations, mounts = self._witness.expect(moves, story.attempt)
             return self._client.create(
-                pod, f"r{moves.number}", moves.command(), annotations=annotations, mounts=mounts, attempt=next(tries)
+                pod,
+                f"r{moves.number}",
+                moves.command(),
+                annotations=annotations,
+                mounts=mounts,
+                attempt=story.attempt,
+                timeout=CALL,
             )
 
-        story.container = self._insistence.repeat(create)
+        story.container = self._insistence.repeat(create, REFUSALS)
 
-    def _current_pod(self) -> str:
-        if self._rounds_left == 0:
-            self.leave()
-
-            def run() -> str:
-                return self._client.run_pod(unique("soak"), host_network=True, timeout=CALL)
-
-            self._pod = self._insistence.repeat(run)
-            self._rounds_left = _POD_ROUNDS
-        self._rounds_left -= 1
-        return self._pod
-
-    def _start(self, story: Story) -> None:
+    def _start(self, story: Story, never: threading.Event) -> None:
         """StartContainer until the container is not CREATED any more."""
-        self._aim(story.moves, Phase.START)
+        self._aim(story, Phase.START, never)
         patience, deadline = story.moves.patience, time.monotonic() + CALL
         while True:
             error = attempt(partial(self._client.start, story.container, patience))
@@ -157,9 +149,9 @@ class Caller:
             if error is None:
                 self._started(story)
                 return
-            if error.code in BROKEN:
+            if broken(error):
                 story.broken, patience = True, CALL
-            elif self._state(story) != _CREATED:
+            elif self._truth.state(story.container) != CREATED:
                 self._refused(story, error)
                 return
             if time.monotonic() > deadline:
@@ -167,62 +159,111 @@ class Caller:
             self._insistence.wait()
 
     def _started(self, story: Story) -> None:
-        if Hook.POST_START in story.moves.hooks and not self._witness.calls(story.moves, Hook.POST_START):
-            story.problems.append("StartContainer was answered OK before its PostStart was called")
-        if story.moves.overtake is None and (state := self._state(story)) != _RUNNING:
-            story.problems.append(f"StartContainer was answered OK and it is {state}")
+        called = Hook.POST_START not in story.moves.hooks or bool(self._witness.calls(story, Hook.POST_START))
+        state = self._truth.state(story.container)
+        deadline = time.monotonic() + _SHOWN
+        # hookshim knows an end from the task, which CRI shows a moment later
+        while not called and story.may_end and state == RUNNING and time.monotonic() < deadline:
+            self._insistence.wait()
+            state = self._truth.state(story.container)
+        ended = story.may_end and state == EXITED
+        story.expect(right=called or ended, expected="PostStart called before StartContainer's OK", seen="no call")
+        if story.moves.overtake is None:
+            story.expect(right=state == RUNNING or ended, expected="it runs when StartContainer is OK", seen=state)
 
     def _refused(self, story: Story, error: CRIError) -> None:
         moves = story.moves
         fails = Hook.POST_START in moves.hooks and moves.hooks[Hook.POST_START].fails
         if error.code is grpc.StatusCode.FAILED_PRECONDITION and fails:
             story.ended_by.append(time.time_ns())
-        elif not story.broken and not (error.code is grpc.StatusCode.ABORTED and moves.overtake is not None):
-            story.problems.append(f"StartContainer was refused though nothing had broken: {error}")
+            return
+        overtaken = error.code is grpc.StatusCode.ABORTED and moves.overtake is not None
+        excused = story.broken or story.may_end or overtaken
+        story.expect(right=excused, expected="no refusal of a start with which nothing had broken", seen=error)
 
-    def _end(self, story: Story) -> None:
+    def _end(self, story: Story, never: threading.Event) -> None:
         """End a running container by a call in which containerd itself kills it."""
-        self._aim(story.moves, Phase.END)
+        self._aim(story, Phase.END, never)
         if story.moves.ending is Ending.REMOVE:
             self._remove(story)
-        elif story.moves.ending is Ending.REMOVE_POD:
-            self._leave(Ending.REMOVE_POD)
+            return
+        if story.moves.ending is Ending.REMOVE_POD:
+            self.lodging.leave(Ending.REMOVE_POD)
         else:
-            pod = self._pod
-            self._leave(Ending.STOP_POD)
-            if (state := self._state(story)) != _EXITED:
-                story.problems.append(f"StopPodSandbox was answered OK and it is {state}")
-            self._pod = pod
+            self.lodging.leave(Ending.STOP_POD, Ending.REMOVE_POD, between=partial(self._pod_stopped, story))
+        story.removed = True
+
+    def _pod_stopped(self, story: Story) -> None:
+        state = self._look(story)
+        story.expect(right=state == EXITED, expected="it has ended when StopPodSandbox is OK", seen=state)
 
     def _remove(self, story: Story) -> None:
-        refusal = self._insistence.accomplish(partial(self._client.remove, story.container, CALL), _REMOVAL)
-        if refusal is not None:
-            story.problems.append(f"it cannot be removed: {refusal}")
+        refusal = self._insistence.accomplish(partial(self._client.remove, story.container, CALL), REFUSALS)
+        story.expect(right=refusal is None, expected="it can be removed", seen=refusal)
+        story.removed = refusal is None
+        if story.removed:
+            state = self._truth.state(story.container)
+            story.expect(right=state == GONE, expected="it is gone when RemoveContainer is OK", seen=state)
 
-    def _stop(self, story: Story) -> None:
-        """StopContainer until it is answered, perhaps by two callers."""
+    def _stop(self, story: Story, never: threading.Event) -> None:
+        """StopContainer until it is answered, perhaps by two callers; or by one who leaves, if it was accepted."""
         moves = story.moves
-        self._aim(moves, Phase.END)
+        first = not story.stop_answers
+        if first:
+            self._aim(story, Phase.END, never)
+        if moves.walks is not None and first:
+            self._walk(story, moves.walks)
+            return
         second = None
-        if moves.second_grace is not None and not story.stop_answers:
+        if moves.second_grace is not None and first:
             second = later(self._stop_once, story, moves.second_grace, moves.rest)
         self._stop_once(story, moves.grace, 0.0)
         if second is not None:
             second.result()
 
+    def _walk(self, story: Story, patience: float) -> None:
+        """Stop it and leave. What was accepted must be finished without another call."""
+        error = attempt(partial(self._stop_call, story, story.moves.grace, patience))
+        story.stop_answers.append(str(error or "OK"))
+        if error is None:
+            story.ended_by.append(time.time_ns())
+            return
+        began = time.monotonic()
+        while self._truth.state(story.container) in _ALIVE:
+            self._keeps_its_word(story)
+            waited = time.monotonic() - began
+            if waited > CALL:
+                story.expect(right=False, expected="an accepted stop is finished", seen=f"running after {CALL:g} s")
+                return
+            if waited > _ACCEPTANCE and not self._memory.stops(story.container):
+                return
+            self._insistence.wait()
+
     def _stop_once(self, story: Story, grace: int, after: float) -> None:
         self._over.wait(after)
-        refusal = self._insistence.accomplish(partial(self._client.stop, story.container, grace))
+        refusal = self._insistence.accomplish(partial(self._stop_call, story, grace))
         story.stop_answers.append(str(refusal or "OK"))
         if refusal is None:
             story.ended_by.append(time.time_ns())
-        else:
-            story.problems.append(f"StopContainer was refused: {refusal}")
+        story.expect(right=refusal is None, expected="StopContainer is OK in the end", seen=refusal)
 
-    def _aim(self, moves: Round, phase: Phase) -> None:
-        if moves.kill is not None and moves.kill.phase is phase:
-            self._keeper.aim(moves.kill.after)
+    def _stop_call(self, story: Story, grace: int, patience: float | None = None) -> None:
+        try:
+            self._client.stop(story.container, grace, patience)
+        except CRIError:
+            self._keeps_its_word(story)
+            raise
 
-    def _state(self, story: Story) -> str:
-        """The state by containerd's own socket."""
-        return cri.ContainerState.Name(self._truth.status(story.container).state)
+    def _keeps_its_word(self, story: Story) -> None:
+        """An operation that is done is no promise any more: its container has ended."""
+        if not self._memory.stopped(story.container):
+            return
+        state = self._truth.state(story.container)
+        story.expect(right=state not in _ALIVE, expected="a stop that is done has ended its container", seen=state)
+
+    def _aim(self, story: Story, phase: Phase, never: threading.Event) -> None:
+        kill, death = story.moves.kill, story.moves.death
+        if kill is not None and kill.phase is phase:
+            self._keeper.aim(kill)
+        if death is not None and death.phase is phase and death.manner is not Manner.EXITS:
+            later(self._slayer.slay, story, death, never)

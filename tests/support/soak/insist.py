@@ -5,16 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import grpc
 
 from tests.support.cri import CRIError
 
+T = TypeVar("T")
+
 #: Answers that are none: the peer, the connection or the caller's patience was gone.
-BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+_BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+
+#: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
+_STARTING = "server is not initialized yet"
 
 #: Seconds that one call may take, and in which a broken one is repeated.
 CALL = 120.0
+
+#: Seconds in which a call that is refused is tried again, where containerd or hookshim may have to clear up after a
+#: call that was cut off: containerd 1.6 may find the directory of a snapshot that its database has forgotten.
+REFUSALS = 30.0
 
 #: Seconds between two tries.
 _PAUSE = 0.1
@@ -24,44 +34,46 @@ class AbandonedError(Exception):
     """The soak was ended from outside."""
 
 
+def broken(error: CRIError) -> bool:
+    """Whether this is no answer, but the want of one."""
+    return error.code in _BROKEN or _STARTING in error.message
+
+
 class Insistence:
     """Repeats calls until ``over`` is set."""
 
     def __init__(self, over: threading.Event) -> None:
         self._over = over
 
-    def wait(self) -> None:
-        """A pause between two tries. Raises AbandonedError."""
-        if self._over.wait(_PAUSE):
+    def wait(self, seconds: float = _PAUSE) -> None:
+        """A pause. Raises AbandonedError."""
+        if self._over.wait(seconds):
             raise AbandonedError
 
-    def repeat(self, call: Callable[[], str]) -> str:
-        """What ``call`` returns, once it has not broken. Raises CRIError, AbandonedError."""
-        deadline = time.monotonic() + CALL
+    def repeat(self, call: Callable[[], T], refusals: float = 0.0) -> T:
+        """What ``call`` returns, once it neither breaks nor, for ``refusals`` seconds, is refused.
+
+        Raises the last CRIError if it does so for too long, and AbandonedError.
+        """
+        deadline, refused_until = time.monotonic() + CALL, None
         while True:
             try:
                 return call()
             except CRIError as error:
-                if error.code not in BROKEN or time.monotonic() > deadline:
+                now = time.monotonic()
+                if not broken(error) and refused_until is None:
+                    refused_until = now + refusals
+                if now >= (deadline if refused_until is None else refused_until):
                     raise
             self.wait()
 
     def accomplish(self, call: Callable[[], None], refusals: float = 0.0) -> CRIError | None:
-        """Repeat ``call`` until it is answered OK; an error that is an answer is repeated for ``refusals`` seconds.
-
-        The last error if it never is OK. Raises AbandonedError.
-        """
-        deadline, refused_until = time.monotonic() + CALL, None
-        while True:
-            error = attempt(call)
-            if error is None:
-                return None
-            now = time.monotonic()
-            if error.code not in BROKEN and refused_until is None:
-                refused_until = now + refusals
-            if now >= (deadline if refused_until is None else refused_until):
-                return error
-            self.wait()
+        """Repeat ``call`` likewise; the last error if it never is OK. Raises AbandonedError."""
+        try:
+            self.repeat(call, refusals)
+        except CRIError as error:
+            return error
+        return None
 
 
 def attempt(call: Callable[[], None]) -> CRIError | None:

@@ -1,15 +1,19 @@
-"""Kills hookshim when it is aimed at, and starts it again: also while it starts, reconciles and sends again."""
+"""Kills hookshim and containerd when it is aimed at them, and starts them again, also amid a start or a recovery."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
 from tests.support.hookshimd import Hookshim
+from tests.support.later import later
+from tests.support.soak.moves import Kill, Victim
 from tests.support.waiting import PATIENCE
 
 #: How often a daemon that is starting is killed as well.
@@ -18,40 +22,44 @@ _AGAIN = 0.3
 #: Seconds from its socket's opening within which it then happens: recovery, and the first deliveries sent again.
 _RECOVERY = 0.25
 
-#: Seconds between two looks at the daemon.
+#: Seconds between two looks at the daemons.
 _LOOK = 0.01
 
 
 class Keeper:
-    """The only hand on the daemon's process. Its thread is started by start() and ended by finish() or abandon()."""
+    """The only hand on both processes. Its thread is started by start() and ended by finish() or abandon()."""
 
-    def __init__(self, daemon: Hookshim, seed: int) -> None:
+    def __init__(self, daemon: Hookshim, containerd: PrivateContainerd, seed: int) -> None:
         self._daemon = daemon
+        self._containerd = containerd
         self._chance = Random(f"{seed} keeper")
         self._lock = threading.Lock()
-        self._aimed: list[float] = []
+        self._aimed: list[tuple[float, Kill]] = []
         self._over = threading.Event()
         self._rested_at = 0.0
         #: How long the log was when the daemon was started.
         self._seen = 0
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        self.kills = 0
-        #: What went wrong with the daemon itself.
+        #: How often each was killed; of both at once, each counts.
+        self.kills: Counter[Victim] = Counter()
+        #: What went wrong with the daemons themselves.
         self.problems: list[str] = []
 
     def start(self) -> None:
-        """Start the daemon and wait until it serves."""
+        """Start hookshim and wait until it serves."""
         self._daemon.start()
         self._thread.start()
 
-    def aim(self, after: float) -> None:
-        """Kill the daemon ``after`` seconds from now, unless it is down then or has hardly been up."""
+    def aim(self, kill: Kill) -> None:
+        """Do that so long from now, unless something is down then or has hardly been up."""
         with self._lock:
-            self._aimed.append(time.monotonic() + after)
+            self._aimed.append((time.monotonic() + kill.after, kill))
 
     def finish(self) -> None:
-        """Kill no more, and see that the daemon serves. Raises RuntimeError, TimeoutError."""
+        """Kill no more, and see that hookshim serves. Raises RuntimeError, TimeoutError."""
         self.abandon()
+        if not self._containerd.running:
+            self._containerd.launch()
         if not self._daemon.running:
             self._daemon.start(wait=False)
         self._daemon.wait_until_serving(2 * PATIENCE)
@@ -65,38 +73,64 @@ class Keeper:
     def _keep(self) -> None:
         try:
             while not self._over.wait(_LOOK):
-                if not self._daemon.running:
-                    self._ended_by_itself()
-                    self._restart()
-                elif self._hit():
-                    self._kill()
-                    self._restart()
+                self._none_ended()
+                if kill := self._hit():
+                    self._strike(kill)
         except Exception as error:  # noqa: BLE001 - shown at the end, with all the rest
-            self.problems.append(f"the daemon cannot be kept: {type(error).__name__}: {error}")
+            self.problems.append(f"the daemons cannot be kept: {type(error).__name__}: {error}")
 
-    def _hit(self) -> bool:
+    def _none_ended(self) -> None:
+        """Start again what ended without being killed; that is a problem."""
+        if not self._daemon.running:
+            self.problems.append(f"hookshim ended by itself with {self._daemon.exit_status}:\n{self._daemon.tail()}")
+            self._serve()
+        if not self._containerd.running:
+            self.problems.append("containerd ended by itself")
+            self._containerd.launch()
+
+    def _hit(self) -> Kill | None:
         now = time.monotonic()
         with self._lock:
-            due = [at for at in self._aimed if at <= now]
-            self._aimed = [at for at in self._aimed if at > now]
-        return bool(due) and now >= self._rested_at
+            due = [kill for at, kill in self._aimed if at <= now]
+            self._aimed = [(at, kill) for at, kill in self._aimed if at > now]
+        return due[0] if due and now >= self._rested_at else None
+
+    def _strike(self, kill: Kill) -> None:
+        down_at = time.monotonic()
+        hookshim, containerd = kill.victim is not Victim.CONTAINERD, kill.victim is not Victim.HOOKSHIM
+        if containerd:
+            self._containerd.kill()
+            self.kills[Victim.CONTAINERD] += 1
+        if hookshim:
+            self._kill()
+        if containerd:
+            if hookshim and kill.hookshim_first:
+                self._launch()
+            self._over.wait(kill.down)
+            # hookshim may be started, and killed again, while containerd starts
+            launched = later(self._containerd.launch)
+            self._serve()
+            launched.result()
+        else:
+            self._serve()
+        self._until(self._serves)
+        # On a slow machine, too, callers are to get on between two kills.
+        now = time.monotonic()
+        self._rested_at = now + min(now - down_at, PATIENCE) / 2
 
     def _kill(self) -> None:
         self._daemon.kill()
-        self.kills += 1
+        self.kills[Victim.HOOKSHIM] += 1
 
-    def _restart(self) -> None:
-        down_at = time.monotonic()
-        self._launch()
+    def _serve(self) -> None:
+        """Start hookshim if it does not run, and perhaps kill it again while it starts or finds its way back."""
+        if not self._daemon.running:
+            self._launch()
         while not self._over.is_set() and self._chance.random() < _AGAIN:
             pause = self._chance.uniform(0.0, _RECOVERY)
             if self._until(self._listens) and not self._over.wait(pause):
                 self._kill()
                 self._launch()
-        self._until(self._serves)
-        # On a slow machine, too, callers are to get on between two kills.
-        now = time.monotonic()
-        self._rested_at = now + min(now - down_at, PATIENCE) / 2
 
     def _launch(self) -> None:
         self._seen = self._daemon.log.stat().st_size
@@ -125,6 +159,3 @@ class Keeper:
         except CRIError:
             return False
         return True
-
-    def _ended_by_itself(self) -> None:
-        self.problems.append(f"hookshim ended by itself with {self._daemon.exit_status}:\n{self._daemon.tail()}")

@@ -1,11 +1,12 @@
-"""What a round does, drawn from the seed and the round's number alone, so that a seed can be repeated."""
+"""What a round does, as data; ``drawing`` draws it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from random import Random
+
+from shim.plan import GRACE_KEY
 
 #: The annotation that declares hooks.
 KEY = "hookshim.dev/lifecycle"
@@ -13,8 +14,11 @@ KEY = "hookshim.dev/lifecycle"
 #: What the hooks' own file is called in a container, in a directory that the node sees too.
 INSIDE = "/soak"
 
-#: An exec hook that fails exits with this.
-EXEC_FAILURE = 3
+#: An exec hook that fails exits with this, and a container that ends by itself with that.
+EXEC_FAILURE, OWN_EXIT = 3, 7
+
+#: Seconds of grace that the pod names: for timeout 0, for the calls in which containerd kills, and after a PostStart.
+POD_GRACE = 5
 
 
 class Hook(StrEnum):
@@ -47,6 +51,25 @@ class Ending(StrEnum):
     REMOVE_POD = "RemovePodSandbox"
 
 
+class Victim(StrEnum):
+    """Whose process gets SIGKILL."""
+
+    HOOKSHIM = "hookshim"
+    CONTAINERD = "containerd"
+    BOTH = "hookshim and containerd"
+
+
+class Manner(StrEnum):
+    """How a container ends without a call: its process exits, is killed, or all of its cgroup is, as by the OOM killer.
+
+    In the last, a hook's command is seen ended before its container is.
+    """
+
+    EXITS = "exits"
+    KILLED = "is killed"
+    OOM = "is killed with all in its cgroup"
+
+
 @dataclass(frozen=True, slots=True)
 class HookMove:
     """One declared hook: it takes ``seconds`` and then succeeds or ``fails``."""
@@ -58,10 +81,29 @@ class HookMove:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Hookshim is killed ``after`` seconds from the moment at which the caller makes that call."""
+    """``victim`` is killed ``after`` seconds from the moment at which the caller makes that call.
+
+    ``down``: seconds until containerd is started again. ``hookshim_first``: of both, it is started before containerd.
+    """
 
     phase: Phase
     after: float
+    victim: Victim
+    down: float
+    hookshim_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The container ends by itself, ``after`` seconds from the first sight of its process in that phase.
+
+    ``alone``: nobody stops it. One that exits counts from its beginning, whatever the phase.
+    """
+
+    manner: Manner
+    phase: Phase
+    after: float
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +112,8 @@ class Round:
 
     ``patience`` bounds the caller's first StartContainer; ``overtake``: the stop is sent so long after the start,
     without waiting for its answer (None: after it was answered, and ``rest`` more); ``finish``: how long the process
-    takes from TERM to its end; ``second_grace``: another caller sends a stop with this grace later; ``remove``:
+    takes from TERM to its end; ``second_grace``: another caller sends a stop with this grace later; ``walks``: the
+    caller of the stop waits so long for its answer and does not come back, if the stop was accepted; ``remove``:
     it is removed before its pod is.
     """
 
@@ -82,9 +125,11 @@ class Round:
     ending: Ending
     grace: int
     second_grace: int | None
+    walks: float | None
     finish: float
     remove: bool
     kill: Kill | None
+    death: Death | None
 
     def describe(self) -> str:
         """All of it in a line, for whom it went wrong."""
@@ -92,66 +137,41 @@ class Round:
             f"{hook} {move.kind} {move.seconds:g} s{' fails' if move.fails else ''}"
             for hook, move in self.hooks.items()
         )
-        overtake = "" if self.overtake is None else f", stop after {self.overtake:g} s unanswered"
-        kill = f", kill {self.kill.after:.3f} s into {self.kill.phase}" if self.kill else ""
+        parts = [hooks or "no hooks", f"start waits {self.patience:g} s", f"runs {self.rest:.2f} s"]
+        if self.overtake is not None:
+            parts.append(f"stop after {self.overtake:.3f} s unanswered")
         second = "" if self.second_grace is None else f" and {self.second_grace}"
-        return (
-            f"{hooks or 'no hooks'}, start waits {self.patience:g} s, runs {self.rest:.2f} s{overtake}, "
-            f"{self.ending}, grace {self.grace}{second} s, ends in {self.finish:g} s{kill}"
-        )
+        parts += [f"{self.ending}", f"grace {self.grace}{second} s", f"ends in {self.finish:g} s"]
+        if self.walks is not None:
+            parts.append(f"its caller leaves after {self.walks:.3f} s")
+        if self.death is not None:
+            alone = ", nobody stops it" if self.death.alone else ""
+            parts.append(f"{self.death.manner} {self.death.after:.3f} s into {self.death.phase}{alone}")
+        if self.kill is not None:
+            down = "" if self.kill.victim is Victim.HOOKSHIM else f", down {self.kill.down:.2f} s"
+            parts.append(f"{self.kill.victim} killed {self.kill.after:.3f} s into {self.kill.phase}{down}")
+        return ", ".join(parts)
 
     def command(self) -> list[str]:
         """The container's command: TERM ends it ``finish`` seconds later."""
-        return ["sh", "-c", f"trap 'sleep {self.finish:g}; exit 0' TERM; while :; do sleep 3600 & wait; done"]
+        life = "while :; do sleep 3600 & wait; done"
+        if self.death is not None and self.death.manner is Manner.EXITS:
+            life = f"sleep {self.death.after:.3f} & wait; exit {OWN_EXIT}"
+        return ["sh", "-c", f"trap 'sleep {self.finish:g}; exit 0' TERM; {life}"]
 
-    def annotations(self, host: str, port: int) -> dict[str, str]:
-        """The declaration; http hooks call the receiver at ``host`` and ``port``."""
-        handlers = {hook: self._handler(hook, move, host, port) for hook, move in self.hooks.items()}
-        return {KEY: json.dumps(handlers)} if handlers else {}
+    def annotations(self, host: str, port: int, attempt: int) -> dict[str, str]:
+        """The grace and the declaration; http hooks call the receiver at ``host`` and ``port``."""
+        handlers = {hook: self._handler(hook, move, host, port, attempt) for hook, move in self.hooks.items()}
+        return {GRACE_KEY: str(POD_GRACE), **({KEY: json.dumps(handlers)} if handlers else {})}
 
-    def path(self, hook: Hook) -> str:
-        """What an http hook of this round asks the receiver for."""
-        return f"/{self.number}/{hook}"
+    def path(self, hook: Hook, attempt: int) -> str:
+        """What an http hook of the container that this attempt has created asks the receiver for."""
+        return f"/{self.number}/{attempt}/{hook}"
 
-    def _handler(self, hook: Hook, move: HookMove, host: str, port: int) -> dict[str, object]:
+    def _handler(self, hook: Hook, move: HookMove, host: str, port: int, attempt: int) -> dict[str, object]:
         if move.kind is Kind.HTTP:
-            return {"httpGet": {"host": host, "port": port, "path": self.path(hook)}}
+            return {"httpGet": {"host": host, "port": port, "path": self.path(hook, attempt)}}
         status = EXEC_FAILURE if move.fails else 0
         # the call is counted first: a hook that is killed while it sleeps was called
         script = f"echo {hook} >>{INSIDE}/calls; sleep {move.seconds:g}; exit {status}"
         return {"exec": {"command": ["sh", "-c", script]}}
-
-
-def draw(seed: int, number: int) -> Round:
-    """The round of that number."""
-    chance = Random(f"{seed} round {number}")
-    hooks = {}
-    if chance.random() >= 0.1:
-        hooks = {hook: _hook(chance) for hook in Hook if chance.random() < 0.75}
-    longest = max((move.seconds for move in hooks.values()), default=0.0)
-    overtake = chance.uniform(0.0, 0.3) if chance.random() < 0.1 else None
-    other = overtake is None and chance.random() < 0.3
-    return Round(
-        number=number,
-        hooks=hooks,
-        patience=chance.choice((0.3, 2.0)) if chance.random() < 0.15 else 120.0,
-        rest=chance.choice((0.0, chance.uniform(0.0, 0.3))),
-        overtake=overtake,
-        ending=chance.choice((Ending.REMOVE, Ending.STOP_POD, Ending.REMOVE_POD)) if other else Ending.STOP,
-        grace=chance.choice((0, 2, 3, 5, 10)),
-        second_grace=chance.choice((0, 1, 2, 8)) if chance.random() < 0.15 else None,
-        finish=chance.choice((0.0, 0.0, 0.3)),
-        remove=chance.random() < 0.5,
-        kill=_kill(chance, longest) if chance.random() < 0.6 else None,
-    )
-
-
-def _hook(chance: Random) -> HookMove:
-    seconds = chance.choice((0.0, 0.0, 0.2, 1.0))
-    return HookMove(chance.choice(tuple(Kind)), seconds, fails=chance.random() < 0.2)
-
-
-def _kill(chance: Random, longest: float) -> Kill:
-    # half of them while the runtime or the journal is at work, half while a hook may be running
-    after = chance.choice((chance.uniform(0.0, 0.15), chance.uniform(0.0, longest + 0.4)))
-    return Kill(chance.choice(tuple(Phase)), after)
