@@ -1,16 +1,18 @@
-"""What can happen to a node, drawn: a history is a list of these, and is replayed exactly."""
+"""What can happen to a node: a history is a list of these, each after so many seconds (``tests.engine.drawing``)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from enum import Enum
 
-from hypothesis import strategies as st
-
+from shim.errors import DeclarationError
+from shim.failpoints import Failpoint
 from shim.ledger import PATIENCE
+from shim.lifecycle import KEY
 from shim.records import ContainerState
-from tests.engine.sim_containerd import Behaviour, CutStart, SimContainer, Trouble
-from tests.engine.sim_ports import Script
-from tests.engine.simulation import World
+from tests.engine.sim_containerd import Behaviour, SimContainer, Trouble
+from tests.engine.sim_ports import ReadFault, Script
+from tests.engine.simulation import MALFORMED, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class Create:
     post_start: Script | None
     pre_stop: Script | None
     behaviour: Behaviour
-    start: bool
-    deadline: float | None
+    start: bool = False
+    deadline: float | None = None
 
     def happen(self, world: World) -> None:
         """In the world."""
@@ -33,6 +35,39 @@ class Create:
             if self.start:
                 world.start(container, deadline=self.deadline)
                 world.run(0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A container that was started past hookshim, as before its time: what it declares may be malformed."""
+
+    pre_stop: Script | None
+    behaviour: Behaviour
+    malformed: bool = False
+
+    def happen(self, world: World) -> None:
+        """In the world, if containerd is there to start it."""
+        if len(world.all) < 3 and world.containerd.up.is_set():
+            # whoever starts past hookshim has done so before anybody stops
+            behaviour = replace(self.behaviour, start_takes=0.0, start_trouble=None)
+            container = world.create(None, self.pre_stop, behaviour, malformed=self.malformed)
+            world.spawn(world.containerd.start(container.ref.id))
+            world.run(0.001)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMalformed:
+    """CreateContainer with a malformed declaration: nothing is created."""
+
+    def happen(self, world: World) -> None:
+        """In the world, if hookshim serves."""
+        if world.daemon.serving:
+            try:
+                world.daemon.engine.check("main", {KEY: MALFORMED}, {})
+            except DeclarationError:
+                world.count("answer", "create", "INVALID_ARGUMENT")
+            else:
+                world.errors.append("a malformed declaration was accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +122,28 @@ class StopPod(OnContainer):
 
 
 @dataclass(frozen=True, slots=True)
+class Remove(OnContainer):
+    """RemoveContainer, by a caller that leaves after so many seconds."""
+
+    leave: float | None
+
+    def to(self, world: World, container: SimContainer) -> None:
+        """To this one."""
+        world.remove(container, self.leave)
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod(OnContainer):
+    """RemovePodSandbox of its pod, by a caller that leaves after so many seconds."""
+
+    leave: float | None
+
+    def to(self, world: World, container: SimContainer) -> None:
+        """To this one's pod."""
+        world.remove_pod(container, self.leave)
+
+
+@dataclass(frozen=True, slots=True)
 class Exit(OnContainer):
     """The container ends by itself."""
 
@@ -106,14 +163,37 @@ class Unknown(OnContainer):
 
 
 @dataclass(frozen=True, slots=True)
-class Remove(OnContainer):
-    """RemoveContainer of one that is not running; containerd refuses it while a task is left of it."""
+class Vanish(OnContainer):
+    """It is removed past hookshim, if it is not running; containerd refuses it while a task is left of it."""
 
     def to(self, world: World, container: SimContainer) -> None:
         """To this one."""
         there = container.ref.id in world.containerd.containers
         if there and not container.state.stoppable and not container.leftover:
             world.containerd.remove(container)
+
+
+@dataclass(frozen=True, slots=True)
+class StopTrouble(OnContainer):
+    """The next stop of it that arrives goes wrong."""
+
+    trouble: Trouble
+
+    def to(self, world: World, container: SimContainer) -> None:
+        """To this one."""
+        container.troubles.append(self.trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFaults:
+    """Look-ups to come go wrong, or (None) don't."""
+
+    faults: tuple[ReadFault | None, ...]
+
+    def happen(self, world: World) -> None:
+        """In the world."""
+        world.faults.to_come = list(self.faults)
+        world.refused = world.refused or ReadFault.REFUSED in self.faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +213,14 @@ class Containerd:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The journal's disk fills, or has room again."""
+    """The journal's disk fills, or fails altogether (``gone``), or is well again."""
 
     full: bool
+    gone: bool = False
 
     def happen(self, world: World) -> None:
         """In the world."""
-        world.disk_full = self.full
+        world.disk_full, world.disk_gone = self.full, self.full and self.gone
         world.disk_was_bad = world.disk_was_bad or self.full
 
 
@@ -181,6 +262,33 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class CrashTwice:
+    """The same, and its successor will be killed after so many ``more`` of its own."""
+
+    steps: int
+    more: int
+    downtime: float
+
+    def happen(self, world: World) -> None:
+        """In the world."""
+        world.downtime = self.downtime
+        world.steps_left, world.more_steps = self.steps, self.more
+
+
+@dataclass(frozen=True, slots=True)
+class CrashAt:
+    """Hookshim will be killed once at each of these failpoints, and stay away for so many seconds."""
+
+    failpoints: tuple[Failpoint, ...]
+    downtime: float
+
+    def happen(self, world: World) -> None:
+        """In the world."""
+        world.downtime = self.downtime
+        world.kill_at.update(self.failpoints)
+
+
+@dataclass(frozen=True, slots=True)
 class Terminate:
     """Hookshim is asked to end within so many seconds, and started again."""
 
@@ -200,57 +308,38 @@ class Reboot:
         world.reboot()
 
 
-Happening = Create | OnContainer | Containerd | Disk | Pace | Kill | Crash | Terminate | Reboot
+Happening = (
+    Create
+    | Adopt
+    | CreateMalformed
+    | OnContainer
+    | ReadFaults
+    | Containerd
+    | Disk
+    | Pace
+    | Kill
+    | Crash
+    | CrashTwice
+    | CrashAt
+    | Terminate
+    | Reboot
+)
 
 #: What has happened, each after so many seconds.
 History = list[tuple[float, Happening]]
 
-#: Seconds between two happenings: most often so few that what they set going meets.
-_gaps = st.sampled_from([0.0, 0.001, 0.002, 0.003, 0.004, 0.006, 0.05, 0.1, 0.2, 0.4, 1.0, 2.0, 5.0, 31.0, 130.0])
-_patience = st.none() | st.sampled_from([0.003, 0.05, 0.5, 1.0, 2.0, 5.0])
-_index = st.sampled_from([0, 0, 0, 1, 2])
-_scripts = st.none() | st.builds(
-    Script,
-    st.sampled_from(["succeed", "fail", "hang", "raise", "exit"]),
-    st.sampled_from([0.0, 0.5, 3.0, 40.0]),
-    st.sampled_from(["exec", "http"]),
-)
-_behaviours = st.builds(
-    Behaviour,
-    start_takes=st.sampled_from([0.05, 0.0, 3.0]),
-    starts=st.sampled_from([True, True, True, False]),
-    cut_start=st.sampled_from(CutStart),
-    start_trouble=st.sampled_from([None, None, None, *Trouble]),
-    term_takes=st.sampled_from([1.0, 0.0, 10.0, None]),
-    lives=st.sampled_from([None, None, None, 0.0, 0.5, 7.0]),
-    stop_troubles=st.lists(st.sampled_from(Trouble), max_size=2).map(tuple),
-)
-_creates = st.builds(Create, _scripts, _scripts, _behaviours, st.booleans(), st.sampled_from([None, None, 0.01, 2.0]))
-_stops = st.builds(Stop, _index, st.sampled_from([30, 0, 1, 2, 10, -1]), _patience)
-_starts = st.builds(Start, _index, _patience, _patience)
-_crashes = st.builds(Crash, st.integers(0, 25), st.sampled_from([0.1, 0.0, 3.0, 40.0]))
-_paces = st.builds(Pace, st.sampled_from([0.2, 0.001]), st.sampled_from([0.002, 0.1]))
-_happenings: st.SearchStrategy[Happening] = st.one_of(
-    _stops,
-    _starts,
-    _stops,
-    _crashes,
-    _creates,
-    _paces,
-    st.builds(Kill, st.sampled_from([0.1, 0.0, 3.0, 40.0])),
-    st.builds(Exit, _index),
-    st.builds(Containerd, st.booleans()),
-    st.builds(StopPod, _index, _patience),
-    st.builds(Terminate, st.sampled_from([0.0, 2.0, 10.0])),
-    st.builds(Unknown, _index) | st.builds(Remove, _index) | st.builds(Reboot),
-)
-_disks = st.builds(Disk, st.booleans()) | st.builds(Pace, st.sampled_from([8.0, 1.0]), st.just(0.002))
 
-
-def _beginning_with_a_container(happenings: st.SearchStrategy[Happening]) -> st.SearchStrategy[History]:
-    rest = st.lists(st.tuples(_gaps, happenings), min_size=4, max_size=16)
-    return st.builds(lambda first, rest: [(0.0, first), *rest], _creates, rest)
-
-
-histories = _beginning_with_a_container(_happenings)
-histories_on_a_bad_disk = _beginning_with_a_container(_disks | _happenings)
+def words(thing: object) -> str:
+    """A happening as a person reads it: what is as usual is left out."""
+    if isinstance(thing, Enum):
+        return thing.name
+    if isinstance(thing, tuple):
+        return f"({', '.join(map(words, thing))})"
+    if not is_dataclass(thing):
+        return repr(thing)
+    told = []
+    for field in fields(thing):
+        value = getattr(thing, field.name)
+        if value is not None and (field.default is MISSING or value != field.default):
+            told.append(f"{field.name}={words(value)}")
+    return f"{type(thing).__name__}({', '.join(told)})"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shim.records import ContainerState
+from tests.engine import known
 from tests.engine.promises import check_end, check_settled
 from tests.engine.simulation import World
 
@@ -13,10 +16,21 @@ ENOUGH = 400.0
 def settle(world: World) -> None:
     """Let everything come to its end, crash once more, end every container: nothing is lost."""
     world.steps_left = world.more_steps = None
-    world.disk_full = False
+    world.kill_at.clear()
+    world.disk_full = world.disk_gone = False
     world.sync = 0.001
+    world.faults.to_come = []
+    for container in world.all:
+        container.troubles.clear()
+        container.behaviour = replace(container.behaviour, start_trouble=None)
+    if world.containerd.hanging:
+        world.containerd.away()
+        world.run(1)
     if not world.containerd.up.is_set():
         world.containerd.back()
+    if world.refused or (known.SKIPPED_RECOVERIES and world.unrecovered):
+        # The next start of the daemon is the one that moves what this one has left.
+        world.kill()
     world.run(ENOUGH)
     check_settled(world)
     world.kill()

@@ -16,13 +16,15 @@ from typing import Any, Protocol
 from shim.actor import DOUBT
 from shim.errors import (
     ClosingError,
+    DeclarationError,
     HookFailedError,
     JournalUnavailableError,
     PodStoppingError,
     RuntimeCallError,
     StoppedError,
 )
-from shim.records import ContainerState, Reason
+from shim.ports import Container
+from shim.records import ContainerState, Operation, OperationKind, Reason
 from tests.engine.sim_containerd import SimContainer, SimContainerd
 from tests.engine.sim_daemon import Daemon
 
@@ -32,6 +34,7 @@ _CODES: dict[type[BaseException], str] = {
     StoppedError: "ABORTED",
     PodStoppingError: "FAILED_PRECONDITION",
     JournalUnavailableError: "UNAVAILABLE",
+    DeclarationError: "INVALID_ARGUMENT",
     ClosingError: "UNAVAILABLE",
 }
 
@@ -48,6 +51,12 @@ class Caller:
     state: ContainerState | None = None
     began: int = -1
     at: int = -1
+    #: When it was made, answered, and passed on to containerd by hookshim, in seconds.
+    called: float = 0.0
+    ended: float = 0.0
+    passed_on: float | None = None
+    #: It was a stop that was passed on before any start, or that could not wait for a slow one any longer.
+    overtook: bool = False
 
 
 class Surroundings(Protocol):
@@ -57,6 +66,12 @@ class Surroundings(Protocol):
     daemon: Daemon
     containerd: SimContainerd
     errors: list[str]
+    all: list[SimContainer]
+    operations: dict[str, tuple[float, Operation]]
+
+    def count(self, *what: str) -> None:
+        """Note that this was reached."""
+        ...
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``work`` as the world's."""
@@ -80,7 +95,8 @@ class Callers:
         request = container.ref.id.encode()
 
         async def call(daemon: Daemon) -> bytes:
-            found = await daemon.runtime.find(container.ref.id)
+            hookless = daemon.engine.hookless(container.ref.id)
+            found = None if hookless else await daemon.runtime.find(container.ref.id)
             answer = None if found is None else await daemon.engine.start(found, request, (), deadline)
             return answer if answer is not None else await daemon.runtime.start(request, (), deadline)
 
@@ -91,20 +107,33 @@ class Callers:
         """The calls to start it."""
         return [one for one in self.all if one.container is container and one.what == "start"]
 
+    def _started_before(self, stop: Caller) -> bool:
+        """Whether a start of the container was under way when the stop came, or had had its effect."""
+        container = stop.container
+        if container.forwarded_at is not None and container.forwarded_at <= stop.called:
+            return True
+        accepted = [
+            at
+            for at, operation in self._world.operations.values()
+            if (operation.kind, operation.container.id) == (OperationKind.START, container.ref.id)
+        ]
+        waiting = any(one.began < stop.began and not one.answer for one in self.starts(container))
+        return waiting or any(at <= stop.called for at in accepted)
+
     def stop(self, container: SimContainer, timeout: int, leave: float | None = None) -> Caller:
         """StopContainer of a caller that leaves after ``leave`` seconds."""
         caller = Caller(f"stop({timeout})", container)
-        arrived = self._world.loop.time()
 
         async def call(daemon: Daemon) -> bytes:
-            found = await daemon.runtime.find(container.ref.id)
+            found = await self._find_to_end(daemon, container)
             answer = None if found is None else await daemon.engine.stop(found, timeout, b"", ())
             if answer is not None:
                 return answer
+            caller.passed_on = self._world.loop.time()
             # Its countdown may have been over before a slow start was answered.
-            waited = self._world.loop.time() - arrived >= min(max(timeout, 0) or DOUBT, DOUBT)
-            if waited or not any(one.began < caller.began for one in self.starts(container)):
-                container.overtaken = True
+            waited = caller.passed_on - caller.called >= min(max(timeout, 0) or DOUBT, DOUBT)
+            if waited or not self._started_before(caller):
+                container.overtaken = caller.overtook = True
             return await daemon.runtime.stop(container.ref.id, timeout, b"", (), 1e9)
 
         self._call(caller, call, leave, None)
@@ -115,12 +144,64 @@ class Callers:
         caller = Caller("stop pod", container)
 
         async def call(daemon: Daemon) -> bytes:
-            await daemon.engine.end_pod(container.ref.sandbox_id, Reason.STOP_POD_SANDBOX)
+            await self._end_pod(daemon, container, Reason.STOP_POD_SANDBOX)
+            caller.passed_on = self._world.loop.time()
             await daemon.runtime.stop_pod(container.ref.sandbox_id)
             return b""
 
         self._call(caller, call, leave, None)
         return caller
+
+    def remove(self, container: SimContainer, leave: float | None = None) -> Caller:
+        """RemoveContainer of a caller that leaves after ``leave`` seconds."""
+        caller = Caller("remove", container)
+
+        async def call(daemon: Daemon) -> bytes:
+            found = await self._find_to_end(daemon, container)
+            if found is not None:
+                await daemon.engine.end(found, Reason.REMOVE_CONTAINER)
+            caller.passed_on = self._world.loop.time()
+            await daemon.runtime.remove(container.ref.id)
+            return b""
+
+        self._call(caller, call, leave, None)
+        return caller
+
+    def remove_pod(self, container: SimContainer, leave: float | None = None) -> Caller:
+        """RemovePodSandbox of the container's pod, of a caller that leaves after ``leave`` seconds."""
+        caller = Caller("remove pod", container)
+
+        async def call(daemon: Daemon) -> bytes:
+            await self._end_pod(daemon, container, Reason.REMOVE_POD_SANDBOX)
+            caller.passed_on = self._world.loop.time()
+            await daemon.runtime.remove_pod(container.ref.sandbox_id)
+            return b""
+
+        self._call(caller, call, leave, None)
+        return caller
+
+    async def _find_to_end(self, daemon: Daemon, container: SimContainer) -> Container | None:
+        if daemon.engine.hookless(container.ref.id):
+            return None
+        try:
+            return await daemon.runtime.find(container.ref.id)
+        except RuntimeCallError as error:
+            self._never_in_the_way(error, container.ref.sandbox_id)
+            return None
+
+    async def _end_pod(self, daemon: Daemon, container: SimContainer, reason: Reason) -> None:
+        try:
+            await daemon.engine.end_pod(container.ref.sandbox_id, reason)
+        except RuntimeCallError as error:
+            self._never_in_the_way(error, container.ref.sandbox_id)
+
+    def _never_in_the_way(self, error: RuntimeCallError, sandbox_id: str) -> None:
+        """What the runtime refuses to tell keeps nobody from ending a container, also without its hooks."""
+        if error.ambiguous:
+            raise error
+        for container in self._world.all:
+            if container.ref.sandbox_id == sandbox_id:
+                container.unseen = True
 
     def _call(
         self,
@@ -130,6 +211,7 @@ class Callers:
         deadline: float | None,
     ) -> None:
         self.all.append(caller)
+        caller.called = self._world.loop.time()
         caller.began = self._world.trace(f"{caller.container.ref.id} → {caller.what}")
         self._world.spawn(self._wait(caller, call, leave, deadline))
 
@@ -164,5 +246,7 @@ class Callers:
 
     def _answered(self, caller: Caller, answer: str, message: str = "") -> None:
         caller.answer, caller.message = answer, message
+        self._world.count("answer", caller.what.partition("(")[0], answer)
         caller.state = caller.container.state if caller.container.ref.id in self._world.containerd.containers else None
+        caller.ended = self._world.loop.time()
         caller.at = self._world.trace(f"{caller.container.ref.id} {caller.what} → {answer}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ EPOCH = 1_700_000_000.0
 #: Seconds from KILL to the processes' end.
 KILL = 0.02
 
-STARTED, STOPPED = b"started", b"stopped"
+STARTED, STOPPED, REMOVED = b"started", b"stopped", b"removed"
 
 _SIGKILL, _SIGTERM = 137, 143
 
@@ -47,6 +47,7 @@ class Trouble(StrEnum):
     REFUSED = "a definite error, without effect"
     LOST_BEFORE = "the connection breaks, without effect"
     LOST_AFTER = "the connection breaks after the effect"
+    HANGS = "no answer, and no effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Behaviour:
     starts: bool = True
     cut_start: CutStart = CutStart.RUNS
     start_trouble: Trouble | None = None
+    start_trouble_lasts: bool = True
     term_takes: float | None = 1.0
     lives: float | None = None
     stop_troubles: tuple[Trouble, ...] = ()
@@ -69,6 +71,7 @@ class SimContainer:
     ref: ContainerRef
     annotations: dict[str, str]
     behaviour: Behaviour
+    malformed: bool = False
     state: ContainerState = ContainerState.CREATED
     started: bool = False
     finished_at: float = 0.0
@@ -79,6 +82,11 @@ class SimContainer:
     #: A stop was passed on that came before any start, or could not wait for a slow one any longer: what becomes of
     #: the two is between their callers and containerd.
     overtaken: bool = False
+    #: Containerd refused to show it, so that it was ended without a look at its hooks.
+    unseen: bool = False
+    #: When a StartContainer last came as far as its process, and when it began to run.
+    forwarded_at: float | None = None
+    ran_at: float | None = None
     #: Its processes are gone, which its execs see first.
     dying: asyncio.Event = field(default_factory=asyncio.Event)
     #: It is not running any more, as CRI has it.
@@ -111,7 +119,10 @@ class SimContainerd:
         self.containers: dict[str, SimContainer] = {}
         self.up = asyncio.Event()
         self.up.set()
-        self._down = asyncio.Event()
+        #: Set while it is not.
+        self.down = asyncio.Event()
+        #: How many calls hang; containerd's end ends them.
+        self.hanging = 0
 
     def create(self, container: SimContainer) -> None:
         """CreateContainer."""
@@ -130,12 +141,13 @@ class SimContainerd:
         """Containerd ends; its containers go on."""
         self._trace("containerd is away")
         self.up.clear()
-        self._down.set()
+        self.down.set()
 
     def back(self) -> None:
         """Containerd is there again."""
         self._trace("containerd is back")
-        self._down = asyncio.Event()
+        self.down = asyncio.Event()
+        self.hanging = 0
         self.up.set()
 
     def reboot(self) -> None:
@@ -150,7 +162,7 @@ class SimContainerd:
 
     async def serve(self, work: Coroutine[Any, Any, T], within: float | None) -> T:
         """Carry out a client's call; cut off if the client leaves, its time is over or containerd ends."""
-        task, down = self._spawn(work), self._spawn(self._down.wait())
+        task, down = self._spawn(work), self._spawn(self.down.wait())
         try:
             await asyncio.wait({task, down}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -191,13 +203,16 @@ class SimContainerd:
             raise RuntimeCallError("NOT_FOUND", "container not found")
         if container.state is not ContainerState.CREATED or container.starting:
             raise RuntimeCallError("UNKNOWN", f"container is in {container.state} state")
-        trouble = container.behaviour.start_trouble
+        trouble = self._start_trouble(container)
         stopped = container.boot != self._boots or container.ref.sandbox_id in self._pods_stopped
         if trouble is Trouble.REFUSED or stopped:
             raise RuntimeCallError("FAILED_PRECONDITION", "sandbox is not ready")
         if trouble is Trouble.LOST_BEFORE:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
+        if trouble is Trouble.HANGS:
+            await self._hang()
         self._trace(f"{container_id} StartContainer")
+        container.forwarded_at = self._loop.time()
         container.starting = True
         try:
             await asyncio.sleep(container.behaviour.start_takes)
@@ -215,6 +230,12 @@ class SimContainerd:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
         return STARTED
 
+    def _start_trouble(self, container: SimContainer) -> Trouble | None:
+        trouble = container.behaviour.start_trouble
+        if not container.behaviour.start_trouble_lasts:
+            container.behaviour = replace(container.behaviour, start_trouble=None)
+        return trouble
+
     async def _cut(self, container: SimContainer) -> None:
         await asyncio.sleep(container.behaviour.start_takes)
         if container.boot != self._boots or container.ref.id not in self.containers:
@@ -229,6 +250,7 @@ class SimContainerd:
     def _run(self, container: SimContainer) -> None:
         self._trace(f"{container.ref.id} runs")
         container.state, container.started = ContainerState.RUNNING, True
+        container.ran_at = self._loop.time()
         if container.behaviour.lives is not None:
             self._later(container.behaviour.lives, container, 0)
 
@@ -252,6 +274,8 @@ class SimContainerd:
             raise RuntimeCallError("UNKNOWN", "an error occurs during waiting for container to be killed")
         if trouble is Trouble.LOST_BEFORE:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
+        if trouble is Trouble.HANGS:
+            await self._hang()
         if timeout > 0 and not any(name == "TERM" for _, name in container.signals):
             self._signal(container, "TERM")
             if container.behaviour.term_takes is not None:
@@ -272,12 +296,47 @@ class SimContainerd:
         """StopPodSandbox: kills what runs in it, without a TERM."""
         self._trace(f"StopPodSandbox({sandbox_id})")
         self._pods_stopped.add(sandbox_id)
-        for container in list(self.containers.values()):
-            if container.ref.sandbox_id == sandbox_id and container.state.stoppable:
+        for container in self._of(sandbox_id):
+            await self._kill(container)
+        return STOPPED
+
+    async def remove_pod(self, sandbox_id: str) -> bytes:
+        """RemovePodSandbox: kills and removes what is in it."""
+        self._trace(f"RemovePodSandbox({sandbox_id})")
+        self._pods_stopped.add(sandbox_id)
+        for container in self._of(sandbox_id):
+            await self.remove_container(container.ref.id)
+        return REMOVED
+
+    async def remove_container(self, container_id: str) -> bytes:
+        """RemoveContainer: kills what runs, without a TERM."""
+        container = self.containers.get(container_id)
+        if container is None:
+            return REMOVED
+        self._trace(f"{container_id} RemoveContainer")
+        if container.starting:
+            raise RuntimeCallError("UNKNOWN", "container is in starting state, can't be removed")
+        await self._kill(container)
+        if container.leftover:
+            raise RuntimeCallError("UNKNOWN", "cannot delete running task")
+        if container_id in self.containers:
+            self.remove(container)
+        return REMOVED
+
+    def _of(self, sandbox_id: str) -> list[SimContainer]:
+        return [one for one in self.containers.values() if one.ref.sandbox_id == sandbox_id]
+
+    async def _kill(self, container: SimContainer) -> None:
+        if container.state.stoppable:
+            if not container.dying.is_set():
                 self._signal(container, "KILL")
                 self._later(KILL, container, _SIGKILL)
-                await container.ended.wait()
-        return STOPPED
+            await container.ended.wait()
+
+    async def _hang(self) -> None:
+        self._trace("a call hangs")
+        self.hanging += 1
+        await asyncio.Event().wait()
 
     def _signal(self, container: SimContainer, name: str) -> None:
         container.signals.append((self._trace(f"{container.ref.id} gets {name}"), name))

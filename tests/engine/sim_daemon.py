@@ -1,14 +1,19 @@
-"""One life of a simulated hookshim: the engine over its ports, from its recovery to the place where it is killed."""
+"""One life of a simulated hookshim: the engine over its ports, from its recovery to the place where it is killed.
+
+What ``server.daemon`` and ``server.watch`` do around the engine is done here in the same order.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from random import Random
 from typing import Protocol
 
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from shim.engine import Engine
-from shim.errors import JournalUnavailableError, RuntimeCallError
+from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
 from shim.lifecycle import ExecAction, HttpGetAction
 from shim.plan import Settings
@@ -17,12 +22,17 @@ from shim.tools import Tools
 from tests.engine.sim_containerd import EPOCH
 from tests.engine.sim_ports import Host, SimFailpoints, SimHandler, SimJournal, SimRuntime
 
+#: Seconds after containerd is back for each look at what has ended; before the first, the pause of ``server.watch``.
+_LOOKS = (0.0, 2.0)
+_PAUSE = 1.0
+
 
 class SimClock:
-    """shim.ports.Clock over virtual time; ids are counted."""
+    """shim.ports.Clock over virtual time; ids are counted, or drawn as a node's are."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, chance: Random | None = None) -> None:
         self._loop = loop
+        self._chance = chance
         self._ids = 0
         self._booted = -1000.0
         self.boot_id = "boot1"
@@ -41,7 +51,9 @@ class SimClock:
         return self._loop.time() - self._booted
 
     def new_id(self) -> str:
-        """The next number."""
+        """The next number, or any."""
+        if self._chance is not None:
+            return f"{self._chance.getrandbits(64):016x}"
         self._ids += 1
         return f"id{self._ids}"
 
@@ -54,6 +66,8 @@ class Node(Host, Protocol):
     announced: list[Event]
     kill_at: set[Failpoint]
     steps_left: int | None
+    #: Callers were served before the journal could be read.
+    unrecovered: bool
 
     def killed(self) -> None:
         """The daemon has just died."""
@@ -75,7 +89,7 @@ class Daemon:
             journal=SimJournal(world, self.step),
             clock=world.clock,
             settings=world.settings,
-            failpoints=SimFailpoints(self.step, self.die, world.kill_at),
+            failpoints=SimFailpoints(world, self.step, self.die, world.kill_at),
             announce=self._announce,
         )
         self.engine = Engine(self.tools)
@@ -101,14 +115,32 @@ class Daemon:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((RuntimeCallError, JournalUnavailableError)),
             wait=wait_exponential(0.1, max=2),
+            after=self._again,
         ):
             with attempt:
-                await self._world.containerd.up.wait()
+                if not self.serving:
+                    await self._world.containerd.up.wait()
                 await self.engine.recover()
-                for container in list(self._world.containerd.containers.values()):
-                    if not container.state.stoppable:
-                        await self.engine.found_ended(container.ref.id)
         self.serving = True
+        await self._watch()
+
+    def _again(self, state: RetryCallState) -> None:
+        if state.outcome and isinstance(state.outcome.exception(), JournalUnavailableError):
+            # What was open is not known, but no container may wait for a disk to be stopped.
+            self.serving = self.alive
+            self._world.unrecovered = True
+
+    async def _watch(self) -> None:
+        """Look at what has ended, now and after each time that containerd was away: its events were lost."""
+        while True:
+            for pause in _LOOKS:
+                await asyncio.sleep(pause)
+                with suppress(HookshimError):
+                    for container_id in await self.runtime.ended():
+                        await self.engine.found_ended(container_id)
+            await self._world.containerd.down.wait()
+            await asyncio.sleep(_PAUSE)
+            await self._world.containerd.up.wait()
 
     def _announce(self, event: Event) -> None:
         if self.alive:

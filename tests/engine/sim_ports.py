@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
@@ -17,6 +19,9 @@ from shim.store import Store
 from tests.engine.sim_containerd import EPOCH, SimContainer, SimContainerd
 
 T = TypeVar("T")
+
+#: Seconds that a look-up may take, as in ``server.runtime``.
+ASK = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,25 @@ class HandlerCall:
     started: bool
 
 
+class ReadFault(StrEnum):
+    """How a look-up goes wrong."""
+
+    LOST = "the connection breaks"
+    HANGS = "no answer"
+    REFUSED = "a definite error"
+
+
+class Faults:
+    """What goes wrong with the look-ups to come, in their order."""
+
+    def __init__(self) -> None:
+        self.to_come: list[ReadFault | None] = []
+
+    def next(self) -> ReadFault | None:
+        """What goes wrong with this one."""
+        return self.to_come.pop(0) if self.to_come else None
+
+
 class Host(Protocol):
     """What a daemon's ports need of the world around it."""
 
@@ -47,9 +71,12 @@ class Host(Protocol):
     all: list[SimContainer]
     store: Store
     disk_full: bool
+    #: Nor can it be read.
+    disk_gone: bool
     #: Seconds of one fsync, and that an answer is on its way: what was read may be stale when it arrives.
     sync: float
     latency: float
+    faults: Faults
     conflicts: list[str]
     calls: list[HandlerCall]
     scripts: dict[tuple[str, Hook], Script]
@@ -57,6 +84,22 @@ class Host(Protocol):
 
     def trace(self, text: str) -> int:
         """Write a line; returns its position."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """Write a line if somebody wants them all."""
+        ...
+
+    def count(self, *what: str) -> None:
+        """Note that this was reached."""
+        ...
+
+    def accepted(self, operation: Operation) -> None:
+        """An operation is about to be written, perhaps not for the first time."""
+        ...
+
+    def pause(self, seconds: float) -> float:
+        """About so many seconds."""
         ...
 
 
@@ -67,15 +110,18 @@ Step = Callable[[], Awaitable[None]]
 class SimFailpoints(Failpoints):
     """Every failpoint is one of the places; ``armed`` ones kill for certain."""
 
-    def __init__(self, step: Step, die: Callable[[], None], armed: set[Failpoint]) -> None:
+    def __init__(self, host: Host, step: Step, die: Callable[[], None], armed: set[Failpoint]) -> None:
         """``armed`` is shared with the world: each kills once."""
         super().__init__()
-        self._step, self._die, self._kill = step, die, armed
+        self._host, self._step, self._die, self._kill = host, step, die, armed
 
     async def hit(self, name: Failpoint) -> None:
         """Pass ``name``, perhaps for the last time."""
+        self._host.count("failpoint", name)
         if name in self._kill:
             self._kill.discard(name)
+            self._host.count("killed at", name)
+            self._host.detail(f"at {name}:")
             self._die()
         await self._step()
 
@@ -89,11 +135,27 @@ class SimRuntime:
     async def _ask(self, read: Callable[[], T]) -> T:
         await self._step()
         self._reach()
+        if (fault := self._host.faults.next()) is not None:
+            await self._fail(fault)
         value = read()
-        await asyncio.sleep(self._host.latency)
+        await asyncio.sleep(self._host.pause(self._host.latency))
         self._reach()
         await self._step()
         return value
+
+    async def _fail(self, fault: ReadFault) -> None:
+        self._host.count("read fault", fault.name)
+        self._host.detail(f"a look-up: {fault}")
+        if fault is ReadFault.HANGS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ASK):
+                    await self._host.containerd.down.wait()
+            self._reach()
+            raise RuntimeCallError("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        await asyncio.sleep(self._host.pause(self._host.latency))
+        if fault is ReadFault.LOST:
+            raise RuntimeCallError("UNAVAILABLE", "connection reset")
+        raise RuntimeCallError("UNKNOWN", "failed to list: metadata store: bad")
 
     def _reach(self) -> None:
         if not self._host.containerd.up.is_set():
@@ -141,6 +203,23 @@ class SimRuntime:
         self._reach()
         await self._host.containerd.serve(self._host.containerd.stop_pod(sandbox_id), None)
 
+    async def remove(self, container_id: str) -> None:
+        """RemoveContainer, as a front door forwards it."""
+        await self._step()
+        self._reach()
+        await self._host.containerd.serve(self._host.containerd.remove_container(container_id), None)
+
+    async def remove_pod(self, sandbox_id: str) -> None:
+        """RemovePodSandbox, as a front door forwards it."""
+        await self._step()
+        self._reach()
+        await self._host.containerd.serve(self._host.containerd.remove_pod(sandbox_id), None)
+
+    async def ended(self) -> list[str]:
+        """ListContainers: the ids of all that have ended."""
+        found = self._host.containerd.containers
+        return await self._ask(lambda: [each for each, one in found.items() if one.state is ContainerState.EXITED])
+
     async def wait_ended(self, container_id: str) -> None:
         """Return when containerd is there and says that the container is not running."""
         await self._step()
@@ -150,6 +229,7 @@ class SimRuntime:
             if container is None or not container.state.stoppable:
                 return
             await container.ended.wait()
+            await asyncio.sleep(self._host.pause(0))
 
     async def clear_leftover(self, container_id: str) -> None:
         """Tasks.Delete."""
@@ -176,6 +256,7 @@ class SimHandler:
         if script.what == "hang" or script.takes > 0 or script.what == "exit":
             await self._work(container, script)
         await self._step()
+        self._host.detail(f"{container_id} {attempt.hook} handler, attempt {attempt.number}: {script.what}")
         if container.dying.is_set() and isinstance(attempt.action, ExecAction):
             return Outcome("exited with 137", exit_status=137)
         if script.what == "raise":
@@ -203,16 +284,26 @@ class SimJournal:
     async def commit(self, *changes: Change) -> None:
         """Write; cancelling the caller does not take it back."""
         await self._step()
+        for change in changes:
+            if isinstance(change, InsertOperation):
+                self._host.accepted(change.operation)
         task = asyncio.create_task(self._write(changes), name="journal")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._written)
         await asyncio.shield(task)
         await self._step()
 
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Whoever handed it in may have left.
+            task.exception()
+
     async def _write(self, changes: tuple[Change, ...]) -> None:
         async with self._writing:
-            await asyncio.sleep(self._host.sync)
+            await asyncio.sleep(self._host.pause(self._host.sync))
             if self._host.disk_full:
+                self._host.count("journal", "full")
                 self._host.trace("journal: disk full")
                 raise JournalUnavailableError("the journal cannot be written: database or disk is full")
             [problem] = self._host.store.commit([changes])
@@ -240,6 +331,9 @@ class SimJournal:
     async def _read(self, query: Callable[[], T]) -> T:
         await self._step()
         async with self._writing:
+            if self._host.disk_gone:
+                self._host.count("journal", "gone")
+                raise JournalUnavailableError("the journal cannot be read: disk I/O error")
             return query()
 
 

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,22 @@ from shim.errors import RuntimeCallError
 from shim.failpoints import Failpoint
 from shim.lifecycle import KEY
 from shim.plan import Settings
-from shim.records import ContainerRef, DeliveryState, Event, Hook
+from shim.records import ContainerRef, DeliveryState, Event, Hook, Operation
 from shim.store import Store
+from tests.engine.chance import Chance
+from tests.engine.seeded_loop import SeededLoop, SeededTask
 from tests.engine.sim_callers import Callers
 from tests.engine.sim_containerd import Behaviour, SimContainer, SimContainerd
 from tests.engine.sim_daemon import Daemon, SimClock
-from tests.engine.sim_ports import HandlerCall, Script
+from tests.engine.sim_ports import Faults, HandlerCall, Script
 from tests.engine.virtual_time import VirtualLoop
+
+#: What a pause is of what it is about, and seconds that even the quickest may take.
+_PACES = (0.0, 0.3, 1.0, 1.0, 1.0, 1.7, 4.0)
+_MOMENT = 0.001
+
+#: A declaration that is none.
+MALFORMED = '{"preStop": {"exec": {}}}'
 
 _ACTIONS = {"exec": {"exec": {"command": ["/hook"]}}, "http": {"httpGet": {"port": 80}}}
 
@@ -35,9 +45,12 @@ _ACTIONS = {"exec": {"exec": {"command": ["/hook"]}}, "http": {"httpGet": {"port
 class World:
     """Everything there is. ``close`` it."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, chance: Chance | None = None) -> None:
+        """With ``chance``, what is not certain comes from it, and every detail is in the trace."""
         self.settings = settings or Settings()
-        self.loop: asyncio.AbstractEventLoop = VirtualLoop()
+        self._wordy = chance is not None
+        self._pace = chance.of("pace") if chance else None
+        self.loop: asyncio.AbstractEventLoop = SeededLoop(chance.of("order")) if chance else VirtualLoop()
         self.loop.set_exception_handler(self._loop_error)
         self._own: set[asyncio.Task[Any]] = set()
         self._logging = structlog.get_config()
@@ -46,7 +59,11 @@ class World:
             wrapper_class=structlog.make_filtering_bound_logger(0),
             logger_factory=structlog.PrintLoggerFactory(),
         )
-        self.clock = SimClock(self.loop)
+        self.clock = SimClock(self.loop, chance.of("ids") if chance else None)
+        #: Every operation as it was accepted, and when.
+        self.operations: dict[str, tuple[float, Operation]] = {}
+        #: What was reached, how often.
+        self.counts: Counter[tuple[str, ...]] = Counter()
         self.lines: list[tuple[float, str]] = []
         self._origin = 0
         clients = Callers(self)
@@ -57,12 +74,18 @@ class World:
             clients.stop_pod,
             clients.starts,
         )
+        self.remove, self.remove_pod = clients.remove, clients.remove_pod
+        self.faults = Faults()
+        #: Callers were served before the journal could be read.
+        self.unrecovered = False
+        #: Containerd may have refused a look-up, so that open work was left to the next start of the daemon.
+        self.refused = False
         self.containerd = SimContainerd(self.loop, self.spawn, self.trace, self._exited)
         database = sqlite3.connect(":memory:", isolation_level=None)
         database.execute("PRAGMA foreign_keys = ON")
         self.store = Store(database)
         self.store._migrate(Path(":memory:"))
-        self.disk_full = False
+        self.disk_full = self.disk_gone = False
         self.sync, self.latency = 0.001, 0.002
         #: Records of what happened may be missing, so that it may happen again.
         self.disk_was_bad = False
@@ -127,6 +150,25 @@ class World:
         self.lines.append((self.loop.time(), text))
         return len(self.lines) - 1
 
+    def detail(self, text: str) -> None:
+        """Write a line if the trace is to tell everything."""
+        if self._wordy:
+            self.trace(f"  {text}")
+
+    def count(self, *what: str) -> None:
+        """Note that this was reached."""
+        self.counts[what] += 1
+
+    def accepted(self, operation: Operation) -> None:
+        """An operation is about to be written, perhaps not for the first time."""
+        self.operations.setdefault(operation.id, (self.loop.time(), operation))
+
+    def pause(self, seconds: float) -> float:
+        """About so many seconds."""
+        if self._pace is None:
+            return seconds
+        return self._pace.choice(_PACES) * (seconds or _MOMENT)
+
     def forget(self) -> None:
         """Begin the story here, at time 0."""
         self._origin = len(self.lines)
@@ -151,8 +193,14 @@ class World:
             self.errors.append("".join(traceback.format_exception(error)))
 
     def _exited(self, container_id: str) -> None:
-        if self.daemon.serving:
-            self.daemon.engine.exited(container_id)
+        if self._pace is None:
+            self._tell(self.daemon, container_id)
+        else:
+            self.loop.call_later(self.pause(self.latency), self._tell, self.daemon, container_id)
+
+    def _tell(self, daemon: Daemon, container_id: str) -> None:
+        if daemon.serving:
+            daemon.engine.exited(container_id)
 
     def kill(self, downtime: float = 0.1) -> None:
         """SIGKILL now; a new daemon comes after ``downtime`` seconds."""
@@ -177,8 +225,7 @@ class World:
             tasks = {task for task in asyncio.all_tasks() if task not in spared and not task.done()}
             if not tasks:
                 return
-            # In an order that is the same in every run.
-            for task in sorted(tasks, key=lambda task: (len(task.get_name()), task.get_name())):
+            for task in sorted(tasks, key=_age):
                 task.cancel()
             await asyncio.sleep(0)
         self.errors.append("the dead daemon does not end")
@@ -212,17 +259,21 @@ class World:
         post_start: Script | None = None,
         pre_stop: Script | None = None,
         behaviour: Behaviour | None = None,
+        *,
+        malformed: bool = False,
     ) -> SimContainer:
-        """A container with these hooks, CREATED."""
+        """A container with these hooks, CREATED; or with a declaration that cannot be read."""
         name = f"c{len(self.all) + 1}"
         ref = ContainerRef(name, f"pod{len(self.all) % 2 + 1}", "main", "web", "default", "uid")
         declared = {}
         for hook, script in ((Hook.POST_START, post_start), (Hook.PRE_STOP, pre_stop)):
-            if script is not None:
+            if script is not None and not malformed:
                 self.scripts[name, hook] = script
                 declared[str(hook)] = _ACTIONS[script.kind]
         annotations = {KEY: json.dumps(declared)} if declared else {}
-        container = SimContainer(ref, annotations, behaviour or Behaviour())
+        if malformed:
+            annotations = {KEY: MALFORMED}
+        container = SimContainer(ref, annotations, behaviour or Behaviour(), malformed)
         self.containerd.create(container)
         self.all.append(container)
         return container
@@ -246,6 +297,18 @@ class World:
     def _log(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         text = str(event.get("event"))
         self.logged.append(text)
-        if event.get("exc_info") and not isinstance(sys.exc_info()[1], ZeroDivisionError):
+        if self._wordy:
+            self.detail(
+                "log: " + " ".join([text, *(f"{key}={event[key]}" for key in ("container", "error") if key in event)])
+            )
+        # A handler's bug, and a look-up that containerd has refused, are logged in full.
+        if event.get("exc_info") and not isinstance(sys.exc_info()[1], ZeroDivisionError | RuntimeCallError):
             self.errors.append(f"{text}\n{traceback.format_exc()}")
         raise structlog.DropEvent
+
+
+def _age(task: asyncio.Task[Any]) -> tuple[int, str]:
+    """In an order that is the same in every run."""
+    if isinstance(task, SeededTask):
+        return task.serial, ""
+    return len(task.get_name()), task.get_name()
