@@ -1,34 +1,49 @@
-"""The schema of a declaration, Kubernetes' own ``Lifecycle``, and the one place that reads it.
+"""Where hooks are declared, which declaration wins, and what the journal keeps of one.
 
-It is stricter than Kubernetes' API server where that one forgives (unknown fields, repeated keys): nobody looks at an
-annotation again once the container exists, so a typing mistake has to be refused while its author is still there.
+Annotations are read more strictly than Kubernetes' API server reads a ``Lifecycle`` (unknown fields, repeated keys):
+nobody looks at one again once the container exists, so a typing mistake has to be refused while its author is still
+there. The schema of a single hook is in ``shim.declaration``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from shim.strictjson import NOTHING, Place, array, fields, load, members, printable, quoted, string
+from shim.actions import (
+    Action,
+    Declared,
+    ExecAction,
+    HttpGetAction,
+    Lifecycle,
+    LifecycleHandler,
+    OnFailure,
+    Retry,
+    RunAction,
+    SleepAction,
+    TcpSocketAction,
+)
+from shim.author import Author
+from shim.declaration import UNLIMITED, parse_handler, read_handler
+from shim.endpoint import statuses_to_json
+from shim.records import CONTAINER, POD, Hook
+from shim.strictjson import Place, fields, load, members, printable, quoted
 
 __all__ = [
     "EVERY_CONTAINER",
     "KEY",
+    "KUBELET_KEY",
     "MAX_BYTES",
-    "Action",
-    "ExecAction",
-    "HttpGetAction",
-    "Lifecycle",
-    "action_from_json",
+    "MAX_ENTRIES",
+    "MAX_KUBELET_BYTES",
     "describe",
     "effective",
+    "handler_from_json",
     "parse_container",
+    "parse_handler",
+    "parse_kubelet",
     "parse_pod",
-    "printable",
     "to_json",
 ]
 
@@ -38,64 +53,28 @@ KEY = "hookshim.dev/lifecycle"
 EVERY_CONTAINER = "*"
 #: A declaration's size in bytes of UTF-8. Kubernetes allows 256 KiB for all annotations of an object together.
 MAX_BYTES = 64 * 1024
+#: The most containers that a pod's annotation may name.
+MAX_ENTRIES = 256
+#: Where a kubelet puts a container's own preStop (kubelet ``kuberuntime/labels.go``).
+KUBELET_KEY = "io.kubernetes.container.preStopHandler"
+#: The size of that in bytes of UTF-8: a kubelet does not bound it, but reading it takes time from everybody.
+MAX_KUBELET_BYTES = 256 * 1024
 
-_HOOKS = ("postStart", "preStop")
-_HANDLERS = ("exec", "httpGet")
-_HTTP_GET = ("path", "port", "host", "scheme", "httpHeaders")
-# What Kubernetes has beside them is refused: to ignore it would be a promise not kept.
-_OTHER_HOOKS = ("stopSignal",)
-_OTHER_HANDLERS = ("sleep", "tcpSocket")
+# What Kubernetes has beside the hooks is refused: to ignore it would be a promise not kept.
+_OTHER_HOOKS = {"stopSignal": "which Kubernetes has and hookshim does not carry out"}
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(\w([-\w]{0,61}\w)?\.)*(?!\d+\.?\Z)\w([-\w]{0,61}\w)?\.?", re.ASCII)
-_PORT_NAME = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_AUTHORITY = re.compile(r"([-.~\w]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class ExecAction:
-    """``exec``: argv as given, no shell. At least one word."""
-
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HttpGetAction:
-    """``httpGet``: a GET from the node's network namespace.
-
-    ``port`` is 1..65535 or a name from the container's ports; ``host`` empty means the pod's own address;
-    ``scheme`` is ``HTTP`` or ``HTTPS``; ``headers`` in declared order, names may repeat.
-    """
-
-    port: int | str
-    path: str = "/"
-    host: str = ""
-    scheme: str = "HTTP"
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-Action = ExecAction | HttpGetAction
-
-
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
-    """What one container declares: at most one handler for each hook."""
-
-    post_start: Action | None = None
-    pre_stop: Action | None = None
 
 
 def effective(
     container_name: str, container_annotations: Mapping[str, str], pod_annotations: Mapping[str, str]
-) -> Lifecycle:
-    """The hooks of one container, from its own annotation and its pod's.
+) -> tuple[Declared, ...]:
+    """The hooks of one container, from its own annotation and its pod's: at most one of each, in the order of Hook.
 
     For each hook by itself, the container's own annotation wins over the pod's entry for its name, and that over
     ``*``: a container that adds a PostStart keeps the PreStop that its pod gives to all, as a container's
-    ``securityContext`` overrides its pod's field by field. ``null`` is the same as absent, as everywhere in
-    Kubernetes' API, and takes nothing away.
+    ``securityContext`` overrides its pod's field by field. A hook is taken whole, with its retries and its timeout.
+    ``null`` is the same as absent, as everywhere in Kubernetes' API, and takes nothing away.
 
     Both annotations are read whole: a mistake in an entry for another container raises DeclarationError too.
     """
@@ -104,18 +83,19 @@ def effective(
     entries = {} if pods is None else parse_pod(pods)
     none = Lifecycle()
     ranked = (
-        none if own is None else parse_container(own),
-        entries.get(container_name, none),
-        entries.get(EVERY_CONTAINER, none),
+        (CONTAINER, none if own is None else parse_container(own)),
+        (POD, entries.get(container_name, none)),
+        (POD, entries.get(EVERY_CONTAINER, none)),
     )
-    return Lifecycle(
-        post_start=next((one.post_start for one in ranked if one.post_start is not None), None),
-        pre_stop=next((one.pre_stop for one in ranked if one.pre_stop is not None), None),
-    )
+    declared: dict[Hook, Declared] = {}
+    for source, lifecycle in ranked:
+        for hook, handler in _hooks(lifecycle):
+            declared.setdefault(hook, Declared(hook, handler, source))
+    return tuple(declared[hook] for hook in Hook if hook in declared)
 
 
 def parse_container(text: str) -> Lifecycle:
-    """Read a container's annotation: ``{"postStart": HANDLER, "preStop": HANDLER}``.
+    """Read a container's annotation: ``{"postStart": HANDLER, "preStop": HANDLER, "postStop": HANDLER}``.
 
     Raises DeclarationError, which names the key, the JSON path, what was expected there and what was found.
     """
@@ -130,6 +110,8 @@ def parse_pod(text: str) -> dict[str, Lifecycle]:
     """
     place = Place(f"annotation {KEY} of the pod")
     entries = members(place, load(place, text, MAX_BYTES))
+    if len(entries) > MAX_ENTRIES:
+        raise place.error(f"at most {MAX_ENTRIES} containers", str(len(entries)))
     for name in entries:
         if name != EVERY_CONTAINER and not _DNS_LABEL.fullmatch(name):
             expected = 'a container\'s name (a DNS label: lower-case letters, digits and "-", at most 63) or "*"'
@@ -137,120 +119,105 @@ def parse_pod(text: str) -> dict[str, Lifecycle]:
     return {name: _lifecycle(place.field(name), value) for name, value in entries.items()}
 
 
-def to_json(action: Action) -> str:
-    """The handler as it is declared, in canonical JSON: ``{"exec":{"command":["sync"]}}``.
+def parse_kubelet(text: str) -> Action:
+    """Read the preStop that a kubelet writes at ``KUBELET_KEY``: Go's JSON of a handler.
 
-    Of ``httpGet``, fields that have their default are left out, ``path`` excepted.
+    Fields that are not known here are a newer kubelet's, and are passed over. Raises DeclarationError, which names
+    that annotation.
     """
-    body: dict[str, object]
-    if isinstance(action, ExecAction):
-        body = {"exec": {"command": list(action.command)}}
-    else:
-        get: dict[str, object] = {"path": action.path, "port": action.port}
-        if action.host:
-            get["host"] = action.host
-        if action.scheme != "HTTP":
-            get["scheme"] = action.scheme
-        if action.headers:
-            get["httpHeaders"] = [{"name": name, "value": value} for name, value in action.headers]
-        body = {"httpGet": get}
+    place = Place(f"annotation {KUBELET_KEY} of the container")
+    return read_handler(place, load(place, text, MAX_KUBELET_BYTES), Hook.PRE_STOP, Author.KUBELET).action
+
+
+def to_json(handler: LifecycleHandler) -> str:
+    """The hook as it is declared, in canonical JSON, the handler first: ``{"exec":{"command":["sync"]}}``.
+
+    Of what is beside the handler, and of ``httpGet``, what has its default is left out, ``path`` excepted. The
+    defaults are those of a postStart and a preStop: what a postStop has by default is written.
+    """
+    body: dict[str, object] = _body(handler.action)
+    if handler.timeout is not None:
+        body["timeoutSeconds"] = _number(handler.timeout)
+    retry = handler.retry
+    if retry != Retry():
+        body["retry"] = {
+            "attempts": UNLIMITED if retry.attempts is None else retry.attempts,
+            "backoffSeconds": _number(retry.backoff),
+            "maxBackoffSeconds": _number(retry.max_backoff),
+        }
+    if handler.on_failure is not OnFailure.KILL:
+        body["onFailure"] = handler.on_failure
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
-def action_from_json(text: str) -> Action:
+def handler_from_json(text: str) -> LifecycleHandler:
     """The inverse of ``to_json``. Raises DeclarationError for what is no handler."""
     place = Place("the recorded handler")
     # No limit: escapes can make a declaration that was accepted longer than it came.
-    return _action(place, load(place, text, None))
+    return read_handler(place, load(place, text, None), None, Author.JOURNAL)
 
 
 def describe(action: Action, limit: int = 60) -> str:
     """The handler in one printable line of at most ``limit`` characters, for tables. Names no header."""
-    if isinstance(action, ExecAction):
-        return f"exec [{printable(' '.join(action.command), limit - 7)}]"
-    host = f"[{action.host}]" if ":" in action.host else action.host
-    path = action.path if action.path.startswith("/") else f"/{action.path}"
-    return printable(f"httpGet {action.scheme.lower()}://{host}:{action.port}{path}", limit)
+    match action:
+        case ExecAction(command):
+            return f"exec [{printable(' '.join(command), limit - 7)}]"
+        case RunAction(command):
+            return f"run [{printable(' '.join(command), limit - 6)}]"
+        case SleepAction(seconds):
+            return printable(f"sleep {seconds} s", limit)
+        case TcpSocketAction(port, host):
+            return printable(f"tcpSocket {_bracketed(host)}:{port}", limit)
+        case HttpGetAction(url=""):
+            path = action.path if action.path.startswith("/") else f"/{action.path}"
+            return printable(f"httpGet {action.scheme.lower()}://{_bracketed(action.host)}:{action.port}{path}", limit)
+        case HttpGetAction(url=url):
+            # What follows the path may hold a credential of the node's owner.
+            return printable(f"httpGet {url.partition('?')[0]}", limit)
 
 
 def _lifecycle(place: Place, value: object) -> Lifecycle:
-    hooks = {name: _action(place.field(name), one) for name, one in fields(place, value, _HOOKS, _OTHER_HOOKS).items()}
-    return Lifecycle(post_start=hooks.get("postStart"), pre_stop=hooks.get("preStop"))
+    given = fields(place, value, tuple(Hook), _OTHER_HOOKS)
+    hooks = {hook: parse_handler(place.field(hook), given[hook], hook, trusted=False) for hook in Hook if hook in given}
+    return Lifecycle(hooks.get(Hook.POST_START), hooks.get(Hook.PRE_STOP), hooks.get(Hook.POST_STOP))
 
 
-def _action(place: Place, value: object) -> Action:
-    handlers = fields(place, value, _HANDLERS, _OTHER_HANDLERS)
-    if len(handlers) != 1:
-        raise place.error(f"exactly one of {', '.join(_HANDLERS)}", " and ".join(handlers) or "none")
-    ((kind, body),) = handlers.items()
-    return (_exec if kind == "exec" else _http_get)(place.field(kind), body)
+def _hooks(lifecycle: Lifecycle) -> list[tuple[Hook, LifecycleHandler]]:
+    handlers = (lifecycle.post_start, lifecycle.pre_stop, lifecycle.post_stop)
+    return [(hook, handler) for hook, handler in zip(Hook, handlers, strict=True) if handler is not None]
 
 
-def _exec(place: Place, value: object) -> ExecAction:
-    given = fields(place, value, ("command",))
-    place = place.field("command")
-    words = array(place, given.get("command", NOTHING), "strings")
-    if not words:
-        raise place.unexpected("an array of at least one string", words)
-    command = tuple(string(place.item(index), word) for index, word in enumerate(words))
-    for index, word in enumerate(command):
-        if "\0" in word:
-            raise place.item(index).error("a string without NUL", f"one at character {word.index(chr(0)) + 1}")
-    if not command[0]:
-        raise place.item(0).unexpected("a program", command[0])
-    return ExecAction(command)
+def _body(action: Action) -> dict[str, object]:
+    match action:
+        case ExecAction(command):
+            return {"exec": {"command": list(command)}}
+        case RunAction(command):
+            return {"run": {"command": list(command)}}
+        case SleepAction(seconds):
+            return {"sleep": {"seconds": seconds}}
+        case TcpSocketAction(port, host):
+            return {"tcpSocket": {"port": port} | ({"host": host} if host else {})}
+        case HttpGetAction():
+            return {"httpGet": _http_get(action)}
 
 
-def _http_get(place: Place, value: object) -> HttpGetAction:
-    given = fields(place, value, _HTTP_GET)
-    scheme = string(place.field("scheme"), given.get("scheme", "HTTP")) or "HTTP"
-    if scheme not in ("HTTP", "HTTPS"):
-        raise place.field("scheme").unexpected("HTTP or HTTPS", scheme)
-    headers = place.field("httpHeaders", secret=True)
-    return HttpGetAction(
-        port=_port(place.field("port"), given.get("port", NOTHING)),
-        path=string(place.field("path"), given.get("path", "/")) or "/",
-        host=_host(place.field("host"), given.get("host", "")),
-        scheme=scheme,
-        headers=tuple(
-            _header(headers.item(index), one)
-            for index, one in enumerate(array(headers, given.get("httpHeaders", []), "objects"))
-        ),
-    )
+def _http_get(action: HttpGetAction) -> dict[str, object]:
+    get: dict[str, object] = {"url": action.url} if action.url else {"path": action.path, "port": action.port}
+    if action.host:
+        get["host"] = action.host
+    if action.scheme != "HTTP":
+        get["scheme"] = action.scheme
+    if action.headers:
+        get["httpHeaders"] = [{"name": name, "value": value} for name, value in action.headers]
+    if action.expect_status:
+        statuses = statuses_to_json(action.expect_status)
+        get["expectStatus"] = statuses[0] if len(statuses) == 1 else statuses
+    return get
 
 
-def _port(place: Place, value: object) -> int | str:
-    # Kubernetes' validation.IsValidPortName: "8080" is a name to it, and none that a port can have.
-    hint = "; a number is written without quotes" if isinstance(value, str) and value.isdigit() else ""
-    if isinstance(value, str) and _PORT_NAME.fullmatch(value):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:  # noqa: PLR2004 - TCP's own
-        return value
-    expected = 'a number from 1 to 65535 or a port\'s name (at most 15 of a-z, 0-9 and inner single "-", one a letter)'
-    raise place.unexpected(expected, value, hint)
+def _number(seconds: float) -> int | float:
+    return int(seconds) if seconds.is_integer() else seconds
 
 
-def _host(place: Place, value: object) -> str:
-    host = string(place, value)
-    if not host or _HOST_NAME.fullmatch(host):
-        return host
-    with contextlib.suppress(ValueError):
-        # An address with a zone (fe80::1%eth0) means something on one node only, and nothing in a URL.
-        if not getattr(ipaddress.ip_address(host), "scope_id", None):
-            return host
-    hint = "; the scheme has a field of its own" if "://" in host else ""
-    raise place.unexpected("a host name or an IP address without brackets or port", host, hint)
-
-
-def _header(place: Place, value: object) -> tuple[str, str]:
-    given = fields(place, value, ("name", "value"))
-    name = string(place.field("name"), given.get("name", NOTHING))
-    if not _HEADER_NAME.fullmatch(name):
-        raise place.field("name").unexpected("an HTTP header's name (a token of RFC 9110)", name)
-    # Kubernetes' schema requires the value, but not that it says anything.
-    text = string(place.field("value"), given.get("value", ""))
-    if control := _CONTROL.search(text):
-        raise place.field("value").error("no control characters", f"one at character {control.start() + 1}")
-    if name.lower() == "host" and text.strip() and not _AUTHORITY.fullmatch(text.strip()):
-        raise place.field("value").unexpected("a host with an optional port", text)
-    return name, text
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,4 +1,6 @@
-"""JSON that people write by hand, read strictly, with messages that say where a mistake is and what belongs there.
+"""What people write by hand in JSON, read strictly, with messages that say where a mistake is and what belongs there.
+
+The values of a node rule's TOML are read by the same functions.
 
 Annotations are written by whoever may create a pod, so nothing in them may crash the reader or reach a terminal or a
 log line raw: the text is bounded before it is parsed, and what a message quotes is escaped and cut.
@@ -8,10 +10,9 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shim.errors import DeclarationError
@@ -21,9 +22,13 @@ NOTHING = object()
 #: How deep arrays and objects may be nested.
 MAX_DEPTH = 16
 
+# A number from here on has too many digits for a message, or is infinite.
+_SHOWN = 2**64
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A string that never ends is one match too, so that the scan stays linear in whatever it is given.
-_NESTING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKET = re.compile(r"[^][{}]+")
 
 
 def printable(text: str, limit: int) -> str:
@@ -79,8 +84,8 @@ def load(place: Place, text: str, max_bytes: int | None) -> object:
     if max_bytes is not None and size > max_bytes:
         raise place.error(f"at most {max_bytes} bytes", str(size))
     depth = 0
-    for token in _NESTING.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+    for bracket in _NO_BRACKET.sub("", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
             raise place.error(f"at most {MAX_DEPTH} levels of arrays and objects", "more")
 
@@ -97,26 +102,29 @@ def load(place: Place, text: str, max_bytes: int | None) -> object:
 
 def members(place: Place, value: object) -> dict[str, object]:
     """An object's members under any name. ``null`` is the same as absent, as everywhere in Kubernetes' API."""
-    if not isinstance(value, _Object):
+    if not isinstance(value, dict):
         raise place.unexpected("an object", value)
-    if value.repeated is not None:
+    if isinstance(value, _Object) and value.repeated is not None:
         raise place.error("each key once", f"{quoted(value.repeated)} more than once")
     return {name: member for name, member in value.items() if member is not None}
 
 
-def fields(place: Place, value: object, allowed: Sequence[str], refused: Collection[str] = ()) -> dict[str, object]:
+def fields(
+    place: Place, value: object, allowed: Sequence[str], refused: Mapping[str, str] | None = None
+) -> dict[str, object]:
     """An object's members, all of which have to be among ``allowed``.
 
-    ``refused`` are names that the schema has but nobody here acts on: ignoring them would break a promise.
+    ``refused`` are names that somebody may expect here, with what the message says of them.
     """
+    refused = refused or {}
     present = members(place, value)
     # A misspelt name is a mistake whatever its value: unlike null for a known field it says nothing.
-    for name in value if isinstance(value, _Object) else ():
+    for name in value if isinstance(value, dict) else ():
         if name in allowed or (name in refused and name not in present):
             continue
         expected = f"one of {', '.join(allowed)}" if len(allowed) > 1 else allowed[0]
         if name in refused:
-            raise place.error(expected, f"{name}, which Kubernetes has and hookshim does not carry out yet")
+            raise place.error(expected, f"{name}, {refused[name]}")
         near = difflib.get_close_matches(name[:63], allowed, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise place.error(expected, f"the unknown field {quoted(name)}{hint}")
@@ -172,8 +180,11 @@ def _kind(value: object) -> str:
             return "a string" if value else "an empty string"
         case list():
             return "an array" if value else "an empty array"
+        case dict():
+            return "an object"
         case _:
-            return "nothing" if value is NOTHING else "an object"
+            # TOML, which is read with the same rules, has dates and times.
+            return "nothing" if value is NOTHING else "a date or a time"
 
 
 def _shown(value: object) -> str:
@@ -181,7 +192,7 @@ def _shown(value: object) -> str:
         case bool():
             return f"the boolean {str(value).lower()}"
         case int() | float():
-            return "a number out of all bounds" if math.isinf(value) else f"the number {value}"
+            return f"the number {value}" if abs(value) < _SHOWN else "a number out of all bounds"
         case str() if value:
             return f"the string {quoted(value)}"
         case _:

@@ -1,0 +1,1 @@
+"""Fuzzing of what reads declarations, guided by coverage: ``hack/fuzz``."""
