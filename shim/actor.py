@@ -14,25 +14,30 @@ from typing import Any, TypeVar
 import structlog
 
 from shim import plan, texts
+from shim.actions import Declared
 from shim.caller import Caller
-from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation
-from shim.errors import DeclarationError, JournalUnavailableError, RuntimeCallError
+from shim.changes import Change
+from shim.countdown import Countdown
+from shim.drafts import Drafts, accepted
+from shim.errors import JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
+from shim.kubelet import KubeletExecs
 from shim.ledger import PATIENCE, Ledger
-from shim.lifecycle import Action, Lifecycle, to_json
-from shim.ports import Container, Ending, Metadata
+from shim.ports import Container, Metadata
+from shim.post_stop import PostStops, Watch
 from shim.records import (
+    KUBELET,
     Delivery,
     DeliveryState,
+    Ending,
     Hook,
     Operation,
     OperationKind,
     OperationState,
-    Outcome,
     Reason,
 )
 from shim.start import StartRun
-from shim.stop import StopRun
+from shim.stop import FORWARD_MARGIN, StopRun
 from shim.tools import Tools
 
 T = TypeVar("T")
@@ -46,12 +51,22 @@ DOUBT = 2.0
 class Actor:
     """The open work of one container."""
 
-    def __init__(self, tools: Tools, container_id: str, drop: Callable[[Actor], None]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        post_stops: PostStops,
+        kubelet: KubeletExecs,
+        container_id: str,
+        drop: Callable[[Actor], None],
+    ) -> None:
         """``drop`` is called when nothing is open here any more."""
         self._tools = tools
+        self._post_stops = post_stops
+        self._kubelet = kubelet
         self._id = container_id
         self._drop = drop
         self._ledger = Ledger(tools)
+        self._drafts = Drafts(tools)
         self._admission = asyncio.Lock()
         self._start: StartRun | None = None
         self._stop: StopRun | None = None
@@ -84,7 +99,7 @@ class Actor:
     async def start(
         self,
         container: Container,
-        lifecycle: Lifecycle,
+        declared: Sequence[Declared],
         request: bytes,
         metadata: Metadata,
         left: float | None,
@@ -94,50 +109,64 @@ class Actor:
 
         Raises what StartRun.go raises, CallerLeftError and JournalUnavailableError: then nothing was started.
         """
-        arrived = self._tools.clock.boottime()
-        async with self._admission:
-            run, fresh = self._start, False
-            if run is None:
-                if not container.state.startable or lifecycle == Lifecycle():
-                    return None
-                run, fresh = await self._accept_start(container, lifecycle.post_start, caller), True
-                self._start = run
-        if fresh:
-            await self._tools.hit(Failpoint.START_ACCEPTED)
-        if left is not None:
-            left = max(0.0, left - (self._tools.clock.boottime() - arrived))
-        if fresh:
-            return await self._first(run, request, metadata, left)
-        try:
-            response = await self._tools.runtime.start(request, metadata, left)
-        finally:
-            run.look()
-        await run.ended.wait()
-        if run.error:
-            raise run.error
-        return response
+        waited = Countdown(self._tools.clock, None if left is None else self._tools.clock.boottime() + left)
+        while True:
+            async with self._admission:
+                run, fresh = self._start, False
+                if run is None:
+                    if not container.state.startable or not declared:
+                        return None
+                    run, fresh = await self._accept_start(container, declared, caller), True
+                    self._start = run
+            if fresh:
+                await self._tools.hit(Failpoint.START_ACCEPTED)
+                return await self._first(run, request, metadata, waited.left())
+            await run.hear(waited)
+            if run.in_doubt or run.started:
+                return await run.join(request, metadata, waited.left())
+            # It came to nothing, so that this one is the first.
+            container = await self._look_again(container)
 
-    async def _accept_start(self, container: Container, action: Action | None, caller: Caller) -> StartRun:
-        operation, delivery = None, None
-        if action is not None and not await self._recorded(Hook.POST_START):
+    async def _accept_start(self, container: Container, declared: Sequence[Declared], caller: Caller) -> StartRun:
+        operation, deliveries, watch = None, list[Delivery](), None
+        changes: list[Change] = []
+        hooks = plan.of(declared, Hook.POST_START)
+        if hooks and not await self._recorded(Hook.POST_START):
+            operation = self._drafts.operation(container, OperationKind.START, Reason.START_CONTAINER, 0)
+            deliveries = self._drafts.deliveries(operation, hooks, DeliveryState.ARMED)
+            changes += accepted(operation, deliveries)
+        told = plan.of(declared, Hook.POST_STOP)
+        if told and not await self._recorded(Hook.POST_STOP):
+            watch = self._post_stops.arm(container, told)
+            changes += watch.inserted()
+        if changes:
             await self._tools.hit(Failpoint.START_ACCEPT)
-            operation = self._operation(container, OperationKind.START, Reason.START_CONTAINER, 0)
-            delivery = self._delivery(operation, Hook.POST_START, to_json(action), DeliveryState.ARMED)
             caller.accept()
-            try:
-                await self._ledger.write(InsertOperation(operation), InsertDelivery(delivery))
-            except JournalUnavailableError as error:
-                raise JournalUnavailableError(
-                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
-                    f"because its PostStart hook cannot be recorded: {error}"
-                ) from error
-        return self._start_run(container, operation, delivery)
+            await self._accept(container, changes)
+        if watch is not None:
+            self._post_stops.watch(watch)
+        return self._start_run(container, operation, deliveries, watch)
 
-    def _start_run(self, container: Container, operation: Operation | None, delivery: Delivery | None) -> StartRun:
+    async def _accept(self, container: Container, changes: Sequence[Change]) -> None:
+        try:
+            await self._ledger.write(*changes)
+        except JournalUnavailableError as error:
+            raise JournalUnavailableError(
+                f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
+                f"because its hooks cannot be recorded: {error}"
+            ) from error
+
+    def _start_run(
+        self,
+        container: Container,
+        operation: Operation | None,
+        deliveries: Sequence[Delivery],
+        watch: Watch | None = None,
+    ) -> StartRun:
         async def kill(changes: list[Change]) -> None:
             await self.kill(container, changes)
 
-        return StartRun(self._tools, self._ledger, container, operation, delivery, kill)
+        return StartRun(self._tools, self._ledger, container, operation, deliveries, watch, kill)
 
     async def _first(self, run: StartRun, request: bytes, metadata: Metadata, left: float | None) -> bytes:
         try:
@@ -159,6 +188,8 @@ class Actor:
 
     def _close(self, run: StartRun) -> None:
         run.close()
+        if run.watch is not None:
+            self._post_stops.changed(run.watch)
         if self._start is run:
             self._start = None
         if self._ledger.owes:
@@ -172,24 +203,29 @@ class Actor:
         request: bytes = b"",
         metadata: Metadata = (),
         reason: Reason = Reason.STOP_CONTAINER,
+        left: float | None = None,
     ) -> bytes | None:
         """StopContainer with its PreStop; None if the runtime's own answer is all there is to it.
+
+        ``left`` is the seconds that the caller still waits, which bound the kubelet's own hook.
 
         Raises RuntimeCallError: the runtime's answer to the forwarded call; the stop is tried again nevertheless.
         Raises CallerLeftError: nothing was done.
         """
         arrived = self._tools.clock.boottime()
-        async with self._admission:
-            start = self._start
-        if container.state.startable or (start is not None and not start.answered.is_set()):
-            container = await self._after_start(start, container, timeout)
+        container = await self._after_starts(container, timeout, reason)
         async with self._admission:
             run = self._stop
             if run is None and container.state.startable:
                 # It may have been started since it was looked up; under this lock it cannot be.
                 container = await self._look_again(container)
             if run is None:
-                run = await self._accept_stop(container, timeout, arrived, request, metadata, reason, caller)
+                until = self._drafts.until(container, timeout, arrived, left)
+                run = await self._accept_stop(container, timeout, until, request, metadata, reason, caller)
+                if run is None and container.state.startable and reason is Reason.STOP_CONTAINER:
+                    # Made here, under the lock: passed on, it might meet a start that has waited for this.
+                    within = timeout + FORWARD_MARGIN
+                    return await self._tools.runtime.stop(self._id, timeout, request, metadata, within)
                 if run is None:
                     return None
                 answer = run.wait()
@@ -199,6 +235,23 @@ class Actor:
                 answer = run.wait()
                 await run.join(timeout)
         return await answer
+
+    async def _after_starts(self, container: Container, timeout: int, reason: Reason) -> Container:
+        """The container when no start of it is under way any more, as far as ``timeout`` lets that be waited for."""
+        seen: StartRun | None = None
+        while True:
+            async with self._admission:
+                start = self._start
+            under_way = start is not None and not start.answered.is_set()
+            # One that was waited for already, in vain, is not waited for again.
+            if not (under_way and start is not seen) and not (seen is None and container.state.startable):
+                return container
+            container = await self._after_start(start, container, timeout)
+            if reason is Reason.STOP_CONTAINER and start is not None:
+                _refuse_to_overtake(start, container)
+            if start is None and self._start is None:
+                return container
+            seen = start
 
     async def _after_start(self, run: StartRun | None, container: Container, timeout: int) -> Container:
         """A stop that overtook a start would be answered and the container would run: let the start be answered."""
@@ -218,7 +271,7 @@ class Actor:
         self,
         container: Container,
         timeout: int,
-        arrived: float,
+        until: float,
         request: bytes,
         metadata: Metadata,
         reason: Reason,
@@ -227,33 +280,22 @@ class Actor:
         if not container.state.stoppable:
             return None
         post_start = self._start if self._start is not None and self._start.hooked else None
-        problem, action = None, None
-        try:
-            action = plan.lifecycle(container).pre_stop
-        except DeclarationError as error:
-            problem = str(error)
-        due = (action is not None or problem is not None) and not await self._recorded(Hook.PRE_STOP)
+        hooks, problem = self._drafts.pre_stops(container)
+        due = bool(hooks or problem) and not await self._recorded(Hook.PRE_STOP)
         if not due and post_start is None:
             return None
         await self._tools.hit(Failpoint.STOP_ACCEPT)
-        operation = self._operation(container, OperationKind.STOP, reason, timeout, since=arrived)
-        delivery = self._pre_stop(operation, action, problem) if due else None
+        ran = due and any(one.source == KUBELET for one in hooks) and await self._kubelet.ran(self._id)
+        flights = self._kubelet.in_flight(self._id) if due and not ran else ()
+        operation = self._drafts.operation(container, OperationKind.STOP, reason, timeout, until)
+        deliveries = self._drafts.due(operation, hooks, problem, ran=ran, at_once=not flights) if due else []
         caller.accept()
-        await self._ledger.note(*_accepted(operation, delivery))
-        run = StopRun(self._tools, self._ledger, container, operation, delivery, request, metadata)
+        await self._ledger.note(*accepted(operation, deliveries))
+        run = StopRun(self._tools, self._ledger, container, operation, deliveries, request, metadata, flights)
         if post_start is not None:
             post_start.stop()
         self._spawn_stop(run, post_start.ended if post_start is not None else None)
         return run
-
-    def _pre_stop(self, operation: Operation, action: Action | None, problem: str | None) -> Delivery:
-        if action is None:
-            return self._delivery(operation, Hook.PRE_STOP, "{}", DeliveryState.FAILED, error=problem or "")
-        skips = operation.reason is Reason.STOP_CONTAINER and not self._tools.settings.zero_timeout_runs
-        if operation.timeout == 0 and skips:
-            skipped = "skipped: timeout 0, and the configuration says so"
-            return self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.SKIPPED, error=skipped)
-        return self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.DELIVERING)
 
     async def kill(self, container: Container, changes: list[Change]) -> None:
         """A PostStart failed: commit that together with the stop that it causes, and wait for the container's end."""
@@ -262,19 +304,20 @@ class Actor:
                 # It waits for this PostStart to end, so it cannot be waited for here.
                 await self._ledger.note(*changes)
                 return
-            action = plan.lifecycle(container).pre_stop
+            hooks, problem = self._drafts.pre_stops(container)
             timeout = plan.grace(container, self._tools.settings)
-            operation = self._operation(container, OperationKind.STOP, Reason.POST_START_FAILED, timeout)
-            due = action is not None and not await self._recorded(Hook.PRE_STOP)
-            delivery = self._pre_stop(operation, action, None) if due else None
-            await self._ledger.note(*changes, *_accepted(operation, delivery))
+            until = self._drafts.until(container, timeout, self._tools.clock.boottime(), None)
+            operation = self._drafts.operation(container, OperationKind.STOP, Reason.POST_START_FAILED, timeout, until)
+            due = bool(hooks or problem) and not await self._recorded(Hook.PRE_STOP)
+            deliveries = self._drafts.due(operation, hooks, problem) if due else []
+            await self._ledger.note(*changes, *accepted(operation, deliveries))
             await self._tools.hit(Failpoint.POST_START_COMMITTED)
-            run = StopRun(self._tools, self._ledger, container, operation, delivery)
+            run = StopRun(self._tools, self._ledger, container, operation, deliveries)
             self._spawn_stop(run, None)
         await run.ended.wait()
 
-    async def ended_by_itself(self, container: Container, action: Action, ending: Ending) -> None:
-        """Leave one record of a PreStop that was not due, unless there is one of it already."""
+    async def ended_by_itself(self, container: Container, hooks: Sequence[Declared], ending: Ending) -> None:
+        """Leave a record of each PreStop that was not due, unless there is one of it already."""
         async with self._admission:
             # What is owed has not reached the journal yet: it was stopped without a record.
             if self._stop is not None or self._ledger.owes:
@@ -282,11 +325,11 @@ class Actor:
             deliveries = await self._tools.journal.deliveries_of(self._id)
             if any(delivery.hook is Hook.PRE_STOP for delivery in deliveries):
                 return
-            operation = self._operation(container, OperationKind.STOP, Reason.EXITED, 0)
+            operation = self._drafts.operation(container, OperationKind.STOP, Reason.EXITED, 0)
             text = texts.ended_by_itself(ending.reason, ending.exit_code)
-            delivery = self._delivery(operation, Hook.PRE_STOP, to_json(action), DeliveryState.SKIPPED, error=text)
+            skipped = self._drafts.deliveries(operation, hooks, DeliveryState.SKIPPED, text)
             done = replace(operation, state=OperationState.DONE, finished_at=operation.created_at)
-            await self._ledger.write(InsertOperation(done), InsertDelivery(delivery))
+            await self._ledger.write(*accepted(done, skipped))
 
     async def note(self, changes: Sequence[Change]) -> None:
         """Record what recovery has found out; if the disk does not let it, later."""
@@ -295,21 +338,26 @@ class Actor:
         if self._ledger.owes:
             self.spawn(self._ledger.settle(), f"settle {self._id}")
 
-    def resume(self, container: Container, operation: Operation, delivery: Delivery | None) -> None:
-        """Go on with an operation that recovery found open."""
-        if operation.kind is OperationKind.STOP:
-            self._spawn_stop(StopRun(self._tools, self._ledger, container, operation, delivery), None)
+    def resume(self, container: Container, operation: Operation, deliveries: Sequence[Delivery]) -> None:
+        """Go on with an operation that recovery found open; a start before the stop that is to end its PostStart."""
+        if operation.kind is OperationKind.START:
+            watch = self._post_stops.of(self._id)
+            start = self._start = self._start_run(container, operation, deliveries, watch)
+            self.spawn(self._rest(start), f"resume start {self._id}")
             return
-        run = self._start = self._start_run(container, operation, delivery)
-        self.spawn(self._rest(run), f"resume start {self._id}")
+        post_start = self._start
+        if post_start is not None:
+            post_start.stop()
+        stop = StopRun(self._tools, self._ledger, container, operation, deliveries)
+        self._spawn_stop(stop, post_start.ended if post_start is not None else None, again=True)
 
-    def _spawn_stop(self, run: StopRun, after: asyncio.Event | None) -> None:
+    def _spawn_stop(self, run: StopRun, after: asyncio.Event | None, *, again: bool = False) -> None:
         self._stop = run
-        self.spawn(self._run_stop(run, after), f"stop {self._id}")
+        self.spawn(self._run_stop(run, after, again=again), f"stop {self._id}")
 
-    async def _run_stop(self, run: StopRun, after: asyncio.Event | None) -> None:
+    async def _run_stop(self, run: StopRun, after: asyncio.Event | None, *, again: bool) -> None:
         try:
-            await run.go(after)
+            await run.go(after, again=again)
         except Exception:
             log.exception("a stop met a bug; stopping the container without it", container=self._id)
             await run.kill()
@@ -330,49 +378,17 @@ class Actor:
         ended = (DeliveryState.VOID, DeliveryState.SKIPPED)
         return any(delivery.hook is hook and delivery.state not in ended for delivery in deliveries)
 
-    def _operation(
-        self, container: Container, kind: OperationKind, reason: Reason, timeout: int, since: float | None = None
-    ) -> Operation:
-        clock = self._tools.clock
-        deadline = None
-        if kind is OperationKind.STOP:
-            now = clock.boottime() if since is None else since
-            deadline = now + plan.stop_budget(timeout, container, self._tools.settings)
-        return Operation(
-            id=clock.new_id(),
-            kind=kind,
-            reason=reason,
-            container=container.ref,
-            state=OperationState.ACCEPTED,
-            timeout=timeout,
-            deadline=deadline,
-            boot_id=clock.boot_id,
-            created_at=clock.wall(),
+
+def _refuse_to_overtake(start: StartRun, container: Container) -> None:
+    """Raise RuntimeCallError rather than pass a stop on that would be answered OK before its container runs.
+
+    A start in doubt may never have been made, so that a stop after it is all that there is. The calls that end a pod
+    or remove a container have more to do than to stop, and are never in the way.
+    """
+    if container.state.startable and not start.answered.is_set() and not start.in_doubt:
+        ref = container.ref
+        raise RuntimeCallError(
+            "UNAVAILABLE",
+            f"container {ref.name} of pod {ref.pod_text} is not stopped: containerd has not answered its "
+            "StartContainer within the timeout; try again",
         )
-
-    def _delivery(
-        self, operation: Operation, hook: Hook, handler: str, state: DeliveryState, error: str = ""
-    ) -> Delivery:
-        clock = self._tools.clock
-        return Delivery(
-            id=clock.new_id(),
-            operation_id=operation.id,
-            container=operation.container,
-            hook=hook,
-            position=0,
-            handler=handler,
-            state=state,
-            created_at=clock.wall(),
-            attempts=1 if state is DeliveryState.DELIVERING else 0,
-            finished_at=None if state.open else clock.wall(),
-            outcome=Outcome(error),
-        )
-
-
-def _accepted(operation: Operation, delivery: Delivery | None) -> list[Change]:
-    changes: list[Change] = [InsertOperation(operation)]
-    if delivery is not None:
-        changes.append(InsertDelivery(delivery))
-        if delivery.state is DeliveryState.FAILED:
-            changes.append(InsertEvent(texts.event(delivery.created_at, delivery)))
-    return changes

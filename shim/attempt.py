@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from shim import texts
+from shim.actions import ExecAction
 from shim.countdown import Countdown
-from shim.lifecycle import ExecAction
 from shim.ports import Attempt, Runtime
-from shim.records import Outcome
+from shim.records import SIGNALLED, Outcome
 from shim.table import DeliveryEvent
 from shim.tools import Tools
 
@@ -23,9 +24,6 @@ EXIT_WINDOW = 1.0
 #: Seconds: a handler whose container has ended may still be bringing its answer home, and the other way round.
 ANSWER_WINDOW = 0.25
 
-#: An exit status above this is a signal's (128 + number).
-_SIGNALLED = 128
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -36,34 +34,39 @@ class Result:
 
 
 async def carry_out(
-    tools: Tools, attempt: Attempt, countdown: Countdown, stopped: asyncio.Event | None = None
+    tools: Tools, attempt: Attempt, bounds: Sequence[Countdown], stopped: asyncio.Event, *, find: bool = False
 ) -> Result:
-    """Run the handler until it has an outcome, ``countdown`` is over, ``stopped`` is set, or the container ends.
+    """Run the handler until it has an outcome, one of ``bounds`` is over, ``stopped`` is set, or the container ends.
+
+    ``find``: an earlier process has begun this attempt; INTERRUPTED if nothing of it is to be found.
 
     What is still running then is cancelled. If this itself is cancelled, the attempt has no outcome.
     """
     what = f"{attempt.hook} {attempt.delivery_id}"
     began = tools.clock.boottime()
-    work = asyncio.create_task(_deliver(tools, attempt), name=f"handler {what}")
+    work = asyncio.create_task(_deliver(tools, attempt, find=find), name=f"handler {what}")
     ended = asyncio.create_task(_ended(tools.runtime, attempt), name=f"ended {what}")
-    over = asyncio.create_task(countdown.over(), name=f"budget {what}")
-    stop = asyncio.create_task((stopped or asyncio.Event()).wait(), name=f"stop {what}")
+    over = asyncio.create_task(_first_over(bounds), name=f"budget {what}")
+    stop = asyncio.create_task(stopped.wait(), name=f"stop {what}")
     tasks: tuple[asyncio.Task[object], ...] = (work, ended, over, stop)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not work.done() and not stop.done() and ended.done():
             await asyncio.wait({work}, timeout=ANSWER_WINDOW)
-        if work.done() and work.result().succeeded:
-            return Result(DeliveryEvent.SUCCEEDED, work.result())
+        outcome = work.result() if work.done() else None
+        if outcome is not None and outcome.succeeded:
+            return Result(DeliveryEvent.SUCCEEDED, outcome)
         if stop.done():
             return _failed(attempt, texts.STOPPED)
-        if work.done():
-            await _rule_out_exit(attempt, work.result(), ended, over)
+        if outcome is not None:
+            await _rule_out_exit(attempt, outcome, ended, over)
         if ended.done():
-            output = work.result().output if work.done() else b""
+            output = b"" if outcome is None else outcome.output
             return Result(DeliveryEvent.CONTAINER_EXITED, Outcome(texts.ENDED_FIRST, output=output))
+        if outcome is not None:
+            return Result(DeliveryEvent.FAILED, outcome)
         if work.done():
-            return Result(DeliveryEvent.FAILED, work.result())
+            return Result(DeliveryEvent.INTERRUPTED, Outcome())
         # A second stop may have shortened the budget that it began with.
         return _failed(attempt, texts.timed_out(tools.clock.boottime() - began))
     finally:
@@ -73,24 +76,36 @@ async def carry_out(
 
 
 def _failed(attempt: Attempt, why: str) -> Result:
-    return Result(DeliveryEvent.FAILED, Outcome(texts.failed(attempt.action, attempt.container.ref, why)))
+    return Result(DeliveryEvent.FAILED, Outcome(texts.failed(attempt.handler.action, attempt.container.ref, why)))
 
 
 async def _rule_out_exit(
     attempt: Attempt, outcome: Outcome, ended: asyncio.Task[None], over: asyncio.Task[None]
 ) -> None:
     """Did the hook fail, or did its container end under it? Wait until that can be told."""
-    if outcome.exit_status is None or outcome.exit_status > _SIGNALLED:
-        window = EXIT_WINDOW if isinstance(attempt.action, ExecAction) else ANSWER_WINDOW
+    if outcome.exit_status is None or outcome.exit_status > SIGNALLED:
+        window = EXIT_WINDOW if isinstance(attempt.handler.action, ExecAction) else ANSWER_WINDOW
         await asyncio.wait({ended, over}, timeout=window, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _deliver(tools: Tools, attempt: Attempt) -> Outcome:
+async def _first_over(bounds: Sequence[Countdown]) -> None:
+    over = {asyncio.ensure_future(bound.over()) for bound in bounds}
     try:
-        return await tools.handlers[type(attempt.action)].deliver(attempt)
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in over:
+            task.cancel()
+        await asyncio.wait(over)
+
+
+async def _deliver(tools: Tools, attempt: Attempt, *, find: bool) -> Outcome | None:
+    action = attempt.handler.action
+    try:
+        handler = tools.handlers[type(action)]
+        return await (handler.find(attempt) if find else handler.deliver(attempt))
     except Exception as error:  # a bug in a handler must not keep its container from stopping
         log.exception("a handler raised", delivery=attempt.delivery_id, container=attempt.container.ref.id)
-        return Outcome(texts.failed(attempt.action, attempt.container.ref, f"internal error: {type(error).__name__}"))
+        return Outcome(texts.failed(action, attempt.container.ref, f"internal error: {type(error).__name__}"))
 
 
 async def _ended(runtime: Runtime, attempt: Attempt) -> None:

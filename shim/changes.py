@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shim.records import Delivery, DeliveryState, Event, Operation, OperationState
+from shim.records import Delivery, DeliveryState, Event, Execution, Operation, OperationState, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +47,41 @@ class InsertEvent:
     event: Event
 
 
-Change = InsertOperation | UpdateOperation | InsertDelivery | UpdateDelivery | InsertEvent
+@dataclass(frozen=True, slots=True)
+class BeginAttempt:
+    """An attempt of a delivery begins, ``at`` seconds since the epoch."""
+
+    delivery_id: str
+    number: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoteExecution:
+    """How far the process of an attempt has come."""
+
+    delivery_id: str
+    number: int
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class EndAttempt:
+    """What an attempt came to, ``at`` seconds since the epoch."""
+
+    delivery_id: str
+    number: int
+    at: float
+    outcome: Outcome
+
+
+Change = (
+    InsertOperation
+    | UpdateOperation
+    | InsertDelivery
+    | UpdateDelivery
+    | BeginAttempt
+    | NoteExecution
+    | EndAttempt
+    | InsertEvent
+)

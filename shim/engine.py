@@ -7,38 +7,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 import structlog
 
 from shim import plan
+from shim.actions import Declared
 from shim.actor import Actor
 from shim.caller import Caller
 from shim.errors import (
     ClosingError,
     DeclarationError,
     HookshimError,
-    JournalUnavailableError,
     PodStoppingError,
-    RuntimeCallError,
 )
-from shim.failpoints import Failpoint
+from shim.kubelet import Forward, KubeletExecs, runs_hook
 from shim.ledger import PATIENCE
-from shim.lifecycle import Lifecycle, effective
 from shim.memory import Memory
-from shim.ports import Container, Ending, Metadata
-from shim.records import ContainerState, Delivery, Operation, OperationKind, Reason
-from shim.recovery import Now, Verdict, reconcile
+from shim.ports import Container, Metadata
+from shim.post_stop import PostStops
+from shim.records import ContainerState, Ending, Hook, Reason
+from shim.resumption import Resumption
 from shim.tools import Tools
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-#: Containers without hooks that are remembered: more than a node has.
-_HOOKLESS = 4096
+#: Containers that are remembered, without hooks and with: more than a node has.
+_REMEMBERED = 4096
+
+#: Seconds after which a call that was let pass has reached the runtime: until then, no start may overtake it.
+_ON_ITS_WAY = 1.0
 
 #: Seconds between looks at a container whose end was announced: the runtime's state follows its event.
 _STATE_PAUSES = (0.02, 0.1, 0.5, 2.0, 5.0)
@@ -51,19 +53,28 @@ class Engine:
         self._tools = tools
         self._actors: dict[str, Actor] = {}
         self._stopping: Counter[str] = Counter()
-        self._hookless: Memory[str] = Memory(_HOOKLESS)
+        self._hookless: Memory[str] = Memory(_REMEMBERED)
+        self._hooked: Memory[Container] = Memory(_REMEMBERED)
+        self._generation = tools.rules.generation
+        self._post_stops = PostStops(tools)
+        self._kubelet = KubeletExecs(tools)
+        self._resumption = Resumption(tools, self._post_stops, self._actor, self._actors.__contains__)
         self._closing = False
 
     def hookless(self, container_id: str) -> bool:
         """Whether a whole id is known to be a container's without hooks, so that nobody has to be asked about it.
 
-        Annotations never change. A container of a pod that is being stopped is asked about all the same.
+        Annotations never change, and the rules say when they do. A container of a pod that is being stopped is asked
+        about all the same.
         """
+        if self._generation != self._tools.rules.generation:
+            self._generation = self._tools.rules.generation
+            self._hookless.clear()
         return self._hookless.get(container_id) not in (None, *self._stopping)
 
     def check(self, name: str, annotations: dict[str, str], pod_annotations: dict[str, str]) -> None:
         """Raise DeclarationError if a container declared so could not be started."""
-        effective(name, annotations, pod_annotations)
+        plan.check(name, annotations, pod_annotations, self._tools.settings)
 
     async def start(
         self, container: Container, request: bytes, metadata: Metadata, seconds_left: float | None
@@ -78,20 +89,27 @@ class Engine:
             raise PodStoppingError(
                 f"the pod {container.ref.pod_text} is being stopped: container {container.ref.name} is not started"
             )
+        if container.ref.id in self._stopping:
+            raise PodStoppingError(
+                f"container {container.ref.name} of pod {container.ref.pod_text} is being removed: it is not started"
+            )
         known = container.ref.id in self._actors
         if not known and not container.state.startable:
             return None
-        lifecycle = plan.lifecycle(container)
-        if not known and lifecycle == Lifecycle():
+        declared = self._hooks(container)
+        if not known and not declared:
             self._hookless.put(container.ref.id, container.ref.sandbox_id)
             return None
         self._refuse_if_closing()
+        self._hooked.put(container.ref.id, container)
         with self._actor(container.ref.id) as actor:
             caller = Caller()
-            work = actor.start(container, lifecycle, request, metadata, seconds_left, caller)
+            work = actor.start(container, declared, request, metadata, seconds_left, caller)
             return await _wait(actor.spawn(work, f"StartContainer {container.ref.id}"), caller)
 
-    async def stop(self, container: Container, timeout: int, request: bytes, metadata: Metadata) -> bytes | None:
+    async def stop(
+        self, container: Container, timeout: int, request: bytes, metadata: Metadata, seconds_left: float | None = None
+    ) -> bytes | None:
         """StopContainer with its PreStop; None: no hooks here, forward it untouched. ``timeout`` in seconds.
 
         What is forwarded in the end is ``request`` with what is left of the timeout.
@@ -103,7 +121,7 @@ class Engine:
         self._refuse_if_closing()
         with self._actor(container.ref.id) as actor:
             caller = Caller()
-            work = actor.stop(container, plan.clamp(timeout), caller, request, metadata)
+            work = actor.stop(container, plan.clamp(timeout), caller, request, metadata, left=seconds_left)
             return await _wait(actor.spawn(work, f"StopContainer {container.ref.id}"), caller)
 
     async def end(self, container: Container, reason: Reason, caller: Caller | None = None) -> None:
@@ -112,10 +130,11 @@ class Engine:
         Nothing happens if it has no hooks or does not run. ``caller`` is the pod's, if it is one's. Raises what
         ``stop`` raises.
         """
-        if container.ref.id not in self._actors and not (container.state.stoppable and self._has_hooks(container)):
+        ended = container.state is ContainerState.EXITED
+        if container.ref.id not in self._actors and (ended or not self._has_hooks(container)):
             return
         self._refuse_if_closing()
-        with self._actor(container.ref.id) as actor:
+        with self._no_starts(container.ref.id), self._actor(container.ref.id) as actor:
             caller = caller or Caller()
             work = actor.stop(container, 0, caller, reason=reason)
             await _wait(actor.spawn(work, f"{reason} {container.ref.id}"), caller)
@@ -147,22 +166,54 @@ class Engine:
                         raise result
 
     def _may_run(self, container_id: str, state: ContainerState) -> bool:
-        return (state.stoppable and not self.hookless(container_id)) or container_id in self._actors
+        ended = state is ContainerState.EXITED
+        return (not ended and not self.hookless(container_id)) or container_id in self._actors
 
     @contextmanager
-    def _no_starts(self, sandbox_id: str) -> Iterator[None]:
-        self._stopping[sandbox_id] += 1
+    def _no_starts(self, key: str) -> Iterator[None]:
+        """Refuse starts in a sandbox, or of a container, until the call that ends it has reached the runtime."""
+        self._stopping[key] += 1
         try:
             yield
         finally:
-            self._stopping[sandbox_id] -= 1
-            if not self._stopping[sandbox_id]:
-                del self._stopping[sandbox_id]
+            asyncio.get_running_loop().call_later(_ON_ITS_WAY, self._starts_again, key)
 
-    def exited(self, container_id: str) -> None:
-        """The runtime says that a container has just ended: if nobody stopped it, its PreStop leaves a record."""
+    def _starts_again(self, key: str) -> None:
+        self._stopping[key] -= 1
+        if not self._stopping[key]:
+            del self._stopping[key]
+
+    async def exec(self, container: Container, command: Sequence[str], timeout: int, call: Forward) -> bytes | None:
+        """ExecSync, if it is the kubelet's run of this container's preStop and that is to be seen to; else None.
+
+        Raises what ``call`` raises, which makes the call.
+        """
+        if not runs_hook(container, command, timeout, self._tools.settings):
+            return None
+        self._refuse_if_closing()
+        work = self._kubelet.run(container, call)
+        return await asyncio.shield(self._tools.tasks.spawn(work, f"ExecSync {container.ref.id}"))
+
+    def exited(self, container_id: str, seen: Ending | None = None) -> None:
+        """The runtime says that a container has just ended: if nobody stopped it, its PreStop leaves a record.
+
+        ``seen`` is what is known of that end if the container is gone before it can be asked about.
+        """
         if not self._closing and not self.hookless(container_id):
-            self._tools.tasks.spawn(self._exited(container_id, since=0.0), f"exited {container_id}")
+            self._tools.tasks.spawn(self._exited(container_id, since=0.0, seen=seen), f"exited {container_id}")
+
+    async def adopt(self) -> None:
+        """Watch every container that runs and has a postStop, and find out which of the watched have ended unseen.
+
+        Raises RuntimeCallError and JournalUnavailableError.
+        """
+        await self._post_stops.look()
+        for container in await self._tools.runtime.running():
+            with suppress(DeclarationError):
+                if self._has_hooks(container):
+                    self._hooked.put(container.ref.id, container)
+                if hooks := plan.of(self._hooks(container), Hook.POST_STOP):
+                    await self._post_stops.adopt(container, hooks)
 
     async def found_ended(self, container_id: str) -> None:
         """The same for a container that is found ended: its end counts if the journal can know of it.
@@ -172,90 +223,46 @@ class Engine:
         kept = self._tools.clock.wall() - self._tools.settings.retention
         await self._exited(container_id, since=max(kept, await self._tools.journal.born()))
 
-    async def _exited(self, container_id: str, since: float) -> None:
+    async def _exited(self, container_id: str, since: float, seen: Ending | None = None) -> None:
         try:
-            container = await self._find_ended(container_id)
-            if container is None or not self._has_hooks(container):
+            container, ended = await self._find_ended(container_id)
+            watched = self._post_stops.of(container_id) is not None
+            if not ended or not (watched or (container is not None and self._has_hooks(container))):
                 return
-            action = plan.lifecycle(container).pre_stop
-            ending = await self._tools.runtime.ending(container_id) if action is not None else None
-            if action is None or ending is None:
+            ending = await self._tools.runtime.ending(container_id) or seen
+            if watched:
+                self._post_stops.ended(container_id, ending)
+            if container is None or ending is None or not ending.started or ending.finished_at < since:
                 return
-            if ending.started and ending.finished_at >= since:
-                with self._actor(container.ref.id) as actor:
+            if hooks := plan.of(self._hooks(container), Hook.PRE_STOP):
+                with self._actor(container_id) as actor:
                     # A disk that hangs must not hold the actor: its pod may be about to be stopped.
                     async with asyncio.timeout(PATIENCE):
-                        await actor.ended_by_itself(container, action, ending)
+                        await actor.ended_by_itself(container, hooks, ending)
         except (HookshimError, TimeoutError) as error:
             log.warning("the end of a container is not recorded", container=container_id, error=repr(error))
 
-    async def _find_ended(self, container_id: str) -> Container | None:
-        """The container once its state says what the event has said; None if it is gone or goes on running."""
+    async def _find_ended(self, container_id: str) -> tuple[Container | None, bool]:
+        """The container once its state says what the event has said, and whether it has ended.
+
+        One that was removed at once is as it was last seen; None if it never was.
+        """
         for pause in _STATE_PAUSES:
             container = await self._tools.runtime.find(container_id)
-            if container is None or container.state is ContainerState.EXITED or not self._has_hooks(container):
-                return container
+            if container is None:
+                return self._hooked.get(container_id), True
+            if container.state is ContainerState.EXITED or not self._has_hooks(container):
+                return container, True
             await asyncio.sleep(pause)
-        return None
+        return None, False
 
     async def recover(self) -> int:
-        """Reconcile the journal with the runtime, and set going what is open. Returns how many operations are.
+        """Reconcile the journal with the runtime, and set going what is open. Returns of how many containers.
 
         Raises RuntimeCallError while the runtime does not answer, and JournalUnavailableError; call it again then.
         """
-        await self._tools.hit(Failpoint.RECOVERY_RECONCILE)
-        by_container: dict[str, list[tuple[Operation, list[Delivery]]]] = {}
-        for operation, deliveries in await self._tools.journal.open_work():
-            by_container.setdefault(operation.container.id, []).append((operation, deliveries))
-        for container_id, work in by_container.items():
-            # An actor is there if an earlier call of recover() has come as far as this container.
-            if container_id not in self._actors:
-                await self._recover(container_id, work)
-        await self._tools.hit(Failpoint.RECOVERY_RECONCILED)
+        await self._resumption.run()
         return len(self._actors)
-
-    async def _recover(self, container_id: str, work: list[tuple[Operation, list[Delivery]]]) -> None:
-        try:
-            container = await self._tools.runtime.find(container_id)
-            ending = await self._ending(container, work)
-            # The stop first: a PostStart that is open beside it is not sent again.
-            work.sort(key=lambda item: item[0].kind is OperationKind.START)
-            now = Now(
-                at=self._tools.clock.wall(),
-                boot_id=self._tools.clock.boot_id,
-                max_interruptions=self._tools.settings.max_interruptions,
-                stopping=work[0][0].kind is OperationKind.STOP,
-            )
-            for operation, deliveries in work:
-                verdict = reconcile(now, operation, deliveries, container, ending)
-                await self._apply(verdict, container_id, container)
-        except RuntimeCallError as error:
-            if error.ambiguous:
-                raise
-            log.exception("open work cannot be reconciled with the runtime and is left", container=container_id)
-        except JournalUnavailableError:
-            raise
-        except Exception:
-            # One row that cannot be moved must not keep the node's containers from being served.
-            log.exception("open work cannot be moved and is left", container=container_id)
-
-    async def _ending(self, container: Container | None, work: list[tuple[Operation, list[Delivery]]]) -> Ending | None:
-        if container is None or container.state is not ContainerState.EXITED:
-            return None
-        ending = await self._tools.runtime.ending(container.ref.id)
-        if ending is not None and not ending.started and any(op.kind is OperationKind.START for op, _ in work):
-            await self._tools.runtime.clear_leftover(container.ref.id)
-        return ending
-
-    async def _apply(self, verdict: Verdict, container_id: str, container: Container | None) -> None:
-        if verdict.kill and container is not None:
-            with self._actor(container_id) as actor:
-                actor.spawn(actor.kill(container, list(verdict.changes)), f"kill {container_id}")
-            return
-        with self._actor(container_id) as actor:
-            await actor.note(verdict.changes)
-            if verdict.operation is not None and container is not None:
-                actor.resume(container, verdict.operation, verdict.delivery)
 
     async def drain(self, seconds: float) -> None:
         """Take no new work, give what runs ``seconds`` to end, and leave the rest to the journal."""
@@ -269,12 +276,15 @@ class Engine:
 
     def _has_hooks(self, container: Container) -> bool:
         try:
-            if plan.lifecycle(container) != Lifecycle():
+            if self._hooks(container):
                 return True
         except DeclarationError:
             return True
         self._hookless.put(container.ref.id, container.ref.sandbox_id)
         return False
+
+    def _hooks(self, container: Container) -> tuple[Declared, ...]:
+        return plan.hooks(container, self._tools.rules, self._tools.settings)
 
     def _refuse_if_closing(self) -> None:
         if self._closing:
@@ -284,7 +294,9 @@ class Engine:
     def _actor(self, container_id: str) -> Iterator[Actor]:
         actor = self._actors.get(container_id)
         if actor is None:
-            actor = self._actors[container_id] = Actor(self._tools, container_id, self._drop)
+            actor = self._actors[container_id] = Actor(
+                self._tools, self._post_stops, self._kubelet, container_id, self._drop
+            )
         with actor.used():
             yield actor
 

@@ -33,6 +33,8 @@ class Failpoint(StrEnum):
     PRE_STOP_COMMITTED = "preStop.committed"
     STOP_ANSWERED = "stop.answered"
     STOP_COMMITTED = "stop.committed"
+    HOOK_SENT = "hook.sent"
+    HOOK_POSTPONED = "hook.postponed"
     RECOVERY_RECONCILE = "recovery.reconcile"
     RECOVERY_RECONCILED = "recovery.reconciled"
     RECOVERY_SEND = "recovery.send"

@@ -72,12 +72,18 @@ class Journal:
         Raises JournalConflictError or JournalUnavailableError; then nothing of them was applied.
         """
         done: asyncio.Future[None] = self._loop.create_future()
+        # A caller who was cancelled takes no error; asyncio would complain about that.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._put(_Commit(changes, done))
         await asyncio.shield(done)
 
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
         return await self._ask(lambda store: store.deliveries_of(container_id))
+
+    async def executions_of(self, container_id: str) -> list[Operation]:
+        """The kubelet's own runs of a container's preStop, oldest first. Raises JournalUnavailableError."""
+        return await self._ask(lambda store: store.executions_of(container_id))
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""

@@ -7,16 +7,11 @@ is full then keeps nothing from being stopped, and the missing records are writt
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
-from shim import texts
-from shim.changes import Change, InsertEvent, UpdateDelivery, UpdateOperation
+from shim.changes import Change, InsertEvent
 from shim.errors import JournalConflictError, JournalUnavailableError
-from shim.records import ANNOUNCED, Delivery, DeliveryState, Operation, OperationState, Outcome
-from shim.table import DeliveryEvent, OperationEvent, next_delivery, next_operation
 from shim.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -24,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that something which has happened waits for its record: a disk that hangs must not keep containers alive.
 PATIENCE = 5.0
+
+#: Seconds between two tries to write what is owed.
+SETTLE_MIN, SETTLE_MAX = 0.5, 30.0
 
 
 class Ledger:
@@ -33,6 +31,7 @@ class Ledger:
         self._tools = tools
         self._owed: tuple[Change, ...] = ()
         self._paying: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
     async def write(self, *changes: Change) -> None:
@@ -40,21 +39,25 @@ class Ledger:
         async with self._writing:
             if self._paying is not None:
                 await asyncio.wait({self._paying})
-            if wanted := (*self._owed, *changes):
+            owed = self._owed
+            if wanted := (*owed, *changes):
                 await self._tools.journal.commit(*wanted)
-            self._owed = ()
+            self._owed = self._owed[len(owed) :]
+        self._announce(changes)
+
+    def owe(self, *changes: Change) -> None:
+        """Record what happened with the next commit, in the order of these calls."""
+        self._owed = (*self._owed, *changes)
         self._announce(changes)
 
     async def note(self, *changes: Change) -> None:
         """Record what happened. Never raises, and never waits long: what cannot be written now is owed."""
         async with self._writing:
-            self._owed = (*self._owed, *changes)
-            if self._paying is None or self._paying.done():
-                self._paying = self._tools.tasks.spawn(self._pay(), "commit")
-            await asyncio.wait({self._paying}, timeout=PATIENCE)
-            if not self._paying.done():
+            self.owe(*changes)
+            paying = self._pay_now()
+            await asyncio.wait({paying}, timeout=PATIENCE)
+            if not paying.done():
                 log.error("the journal does not answer: going on without waiting for the record", seconds=PATIENCE)
-        self._announce(changes)
 
     async def _pay(self) -> None:
         """Write what is owed, in its order: a change is handed in only when the one that it builds on is written."""
@@ -63,6 +66,8 @@ class Ledger:
                 await self._tools.journal.commit(*wanted)
             except JournalUnavailableError as error:
                 log.error("the journal cannot be written: going on without a record", error=str(error))
+                if self._settling is None or self._settling.done():
+                    self._settling = self._tools.tasks.spawn(self.settle(), "settle")
                 return
             except JournalConflictError:
                 log.exception("the journal does not agree with what happened; its own record stands")
@@ -74,43 +79,22 @@ class Ledger:
         return bool(self._owed)
 
     async def settle(self) -> None:
-        """Write what is still owed, for as long as it takes."""
-        async for attempt in AsyncRetrying(
-            wait=wait_exponential(0.5, max=30), retry=retry_if_exception_type(JournalUnavailableError)
-        ):
-            with attempt:
-                await self.write()
+        """Write what is still owed, for as long as it takes; in nobody's way meanwhile."""
+        pause = SETTLE_MIN
+        while self._owed:
+            # Whoever has the lock is writing it.
+            if not self._writing.locked():
+                await asyncio.wait({self._pay_now()})
+            if self._owed:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, SETTLE_MAX)
 
-    def moved(self, operation: Operation, event: OperationEvent, error: str = "") -> tuple[Operation, Change]:
-        """The operation after ``event``, and the change that says so."""
-        state = next_operation(operation.kind, operation.state, event)
-        finished = self._tools.clock.wall() if state is OperationState.DONE else None
-        after = replace(operation, state=state, finished_at=finished, error=error)
-        return after, UpdateOperation(after, operation.state)
-
-    def sent(self, delivery: Delivery, *before: DeliveryEvent) -> tuple[Delivery, Change]:
-        """The delivery with one more attempt begun, after the events ``before`` it."""
-        after = replace(
-            delivery, state=_walk(delivery.state, *before, DeliveryEvent.SEND), attempts=delivery.attempts + 1
-        )
-        return after, UpdateDelivery(after, delivery.state)
-
-    def settled(self, delivery: Delivery, outcome: Outcome, *events: DeliveryEvent) -> tuple[Delivery, list[Change]]:
-        """The delivery with its outcome, and the changes that say so: its row, and an event if people should hear."""
-        at = self._tools.clock.wall()
-        after = replace(delivery, state=_walk(delivery.state, *events), outcome=outcome, finished_at=at)
-        changes: list[Change] = [UpdateDelivery(after, delivery.state)]
-        if after.state in ANNOUNCED:
-            changes.append(InsertEvent(texts.event(at, after)))
-        return after, changes
+    def _pay_now(self) -> asyncio.Task[None]:
+        if self._paying is None or self._paying.done():
+            self._paying = self._tools.tasks.spawn(self._pay(), "commit")
+        return self._paying
 
     def _announce(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if isinstance(change, InsertEvent):
                 self._tools.announce(change.event)
-
-
-def _walk(state: DeliveryState, *events: DeliveryEvent) -> DeliveryState:
-    for event in events:
-        state = next_delivery(state, event)
-    return state

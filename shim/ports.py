@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from shim.actions import Declared, LifecycleHandler
 from shim.changes import Change
-from shim.lifecycle import Action
-from shim.records import ContainerRef, ContainerState, Delivery, Hook, Operation, Outcome
+from shim.records import CONTAINER, ContainerRef, ContainerState, Delivery, Ending, Execution, Hook, Operation, Outcome
 
 #: The caller's request metadata, passed on with the forwarded call: (key, value) pairs.
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -16,7 +16,10 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod sandbox as the runtime knows it now. ``ips`` is empty on the host's network."""
+    """A pod sandbox as the runtime knows it now. ``ips`` is empty on the host's network.
+
+    ``runtime_handler`` is the RuntimeClass's, empty for the default.
+    """
 
     id: str
     name: str
@@ -25,29 +28,26 @@ class Pod:
     annotations: dict[str, str]
     ips: tuple[str, ...]
     host_network: bool
+    labels: dict[str, str] = field(default_factory=dict)
+    runtime_handler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as the runtime knows it now. ``annotations`` are the container's own, and never change."""
+    """A container as the runtime knows it now. ``annotations`` are the container's own, and never change.
+
+    ``image`` is the reference that it was created with.
+    """
 
     ref: ContainerRef
     state: ContainerState
     annotations: dict[str, str]
     pod: Pod
+    image: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a container stands when it is not running: ``started`` tells an exit from a start that failed.
-
-    ``finished_at`` in seconds since the epoch.
-    """
-
-    started: bool
-    exit_code: int
-    reason: str
-    finished_at: float
+async def _unrecorded(_execution: Execution) -> None:
+    """For an attempt that nobody could find again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,21 @@ class Attempt:
     """One try of one delivery: everything a handler needs.
 
     ``budget`` is the seconds it may take (None: no bound); the engine cancels the handler when they are over.
+    ``source`` says who declared it (``shim.records``). ``execution`` is what an earlier process recorded of this very
+    attempt, ``record`` writes it; it never raises, and returns when that is on disk, or cannot be for now.
+    ``ending`` is what a postStop has to tell.
     """
 
     delivery_id: str
     number: int
     hook: Hook
-    action: Action
+    handler: LifecycleHandler
     container: Container
     budget: float | None
+    source: str = CONTAINER
+    execution: Execution | None = None
+    record: Callable[[Execution], Awaitable[None]] = _unrecorded
+    ending: Ending | None = None
 
 
 class Handler(Protocol):
@@ -73,6 +80,27 @@ class Handler(Protocol):
 
         Cancelling it ends the work, as far as the kind allows (an exec is killed, a connection closed).
         """
+        ...
+
+    async def find(self, attempt: Attempt) -> Outcome | None:
+        """Go on with an attempt that an earlier process began, and return what it came to.
+
+        None: it is not to be found, nothing of it will have an effect from now on as far as can be known, and it has
+        to be sent again. Cancelling it ends the work, as in ``deliver``.
+        """
+        ...
+
+
+class Rules(Protocol):
+    """The hooks that the node's owner declares, as they are now."""
+
+    @property
+    def generation(self) -> int:
+        """Another number whenever the rules have been replaced."""
+        ...
+
+    def matching(self, container: Container) -> Sequence[Declared]:
+        """What the rules declare for this container, in their order."""
         ...
 
 
@@ -107,6 +135,14 @@ class Runtime(Protocol):
 
         ``request`` is the caller's own message, or empty; its other fields go on with it.
         """
+        ...
+
+    async def exec(self, request: bytes, metadata: Metadata) -> bytes:
+        """ExecSync with the caller's own message, to its end."""
+        ...
+
+    async def running(self) -> list[Container]:
+        """All containers that run."""
         ...
 
     async def wait_ended(self, container_id: str) -> None:
@@ -152,6 +188,10 @@ class Journal(Protocol):
 
     async def born(self) -> float:
         """When the journal was begun, in seconds since the epoch. Raises JournalUnavailableError."""
+        ...
+
+    async def executions_of(self, container_id: str) -> list[Operation]:
+        """The kubelet's own runs of a container's preStop, oldest first. Raises JournalUnavailableError."""
         ...
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:

@@ -11,17 +11,20 @@ from enum import StrEnum
 
 
 class Hook(StrEnum):
-    """Which of a container's two moments; the values are Kubernetes' field names."""
+    """Which of a container's moments; the values are Kubernetes' field names, and ``postStop`` is ours."""
 
     POST_START = "postStart"
     PRE_STOP = "preStop"
+    POST_STOP = "postStop"
 
 
 class OperationKind(StrEnum):
-    """What a caller asked for."""
+    """What a caller asked for; END is what nobody needs to ask for, EXEC the kubelet's own run of its preStop."""
 
     START = "start"
     STOP = "stop"
+    END = "end"
+    EXEC = "exec"
 
 
 class Reason(StrEnum):
@@ -34,6 +37,8 @@ class Reason(StrEnum):
     REMOVE_POD_SANDBOX = "RemovePodSandbox"
     POST_START_FAILED = "FailedPostStart"
     EXITED = "Exited"
+    ENDED = "Ended"
+    EXEC_SYNC = "ExecSync"
 
 
 class OperationState(StrEnum):
@@ -66,6 +71,10 @@ class DeliveryState(StrEnum):
 
 #: Outcomes that a person should hear of: each comes with an event.
 ANNOUNCED = frozenset({DeliveryState.FAILED, DeliveryState.MISSED})
+
+
+#: An exit status above this is a signal's: 128 + its number.
+SIGNALLED = 128
 
 
 class ContainerState(StrEnum):
@@ -105,11 +114,26 @@ class ContainerRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a container stands when it is not running: ``started`` tells an exit from a start that failed.
+
+    ``started_at`` and ``finished_at`` in seconds since the epoch, 0 if the runtime does not know; ``exit_code`` None if
+    nobody knows.
+    """
+
+    started: bool
+    exit_code: int | None
+    reason: str
+    finished_at: float
+    started_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """What a caller asked and was accepted.
 
     ``timeout`` is what is forwarded to StopContainer in whole seconds (0 for a start); ``deadline`` ends the
-    current phase, in seconds of the boot's clock (None: no bound).
+    current phase, in seconds of the boot's clock (None: no bound). ``ending`` is an END's, once it is known.
     """
 
     id: str
@@ -123,19 +147,22 @@ class Operation:
     created_at: float
     finished_at: float | None = None
     error: str = ""
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What an attempt came to. ``error`` is empty for a success; it never holds the handler's output.
 
-    ``output`` is the tail of what the handler said, for the node's owner alone.
+    ``output`` is the tail of what the handler said, for the node's owner alone. ``permanent``: another attempt would
+    come to the same (not kept).
     """
 
     error: str = ""
     exit_status: int | None = None
     http_status: int | None = None
     output: bytes = b""
+    permanent: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -143,12 +170,39 @@ class Outcome:
         return not self.error
 
 
+class Stage(StrEnum):
+    """How far the process of an attempt has come, as far as that is committed."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The process of one attempt, by which it is found again.
+
+    ``pid`` on the node and ``pid_started`` (clock ticks since boot, proc(5) ``starttime``) from RUNNING on;
+    ``exit_status`` when EXITED, 128 + n after signal n.
+    """
+
+    stage: Stage
+    pid: int | None = None
+    pid_started: int | None = None
+    exit_status: int | None = None
+
+
+#: Who declared a hook: the container's annotation, its pod's, or its kubelet; a node's rule is ``rule NAME``.
+CONTAINER, POD, KUBELET, RULE = "container", "pod", "kubelet", "rule "
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One hook of one operation.
+    """One hook of one operation; those of one operation run in the order of their ``position``.
 
-    ``handler`` is the declaration as JSON (``{"exec": {"command": [...]}}``). ``attempts`` counts how often it
-    was sent; ``interruptions`` how often the daemon ended in the middle.
+    ``handler`` is the declaration as JSON (``{"exec": {"command": [...]}}``), ``source`` who made it. ``attempts``
+    counts how often it was sent, ``interruptions`` how often the daemon ended in the middle. ``next_attempt_at`` is
+    when a pending one is tried again. ``execution`` is the current attempt's, filled in when it is read.
     """
 
     id: str
@@ -163,6 +217,19 @@ class Delivery:
     interruptions: int = 0
     finished_at: float | None = None
     outcome: Outcome = Outcome()
+    source: str = CONTAINER
+    next_attempt_at: float | None = None
+    execution: Execution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """What the journal keeps of one attempt of a delivery. ``ended_at`` None: it runs, or nobody saw its end."""
+
+    number: int
+    began_at: float
+    ended_at: float | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)

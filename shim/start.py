@@ -7,22 +7,23 @@ deadline passed): then only the container's state tells, and a container that is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 
 import structlog
 
 from shim import texts
-from shim.attempt import Result, carry_out
 from shim.changes import Change
 from shim.countdown import Countdown
 from shim.errors import HookFailedError, HookshimError, RuntimeCallError, StoppedError
 from shim.failpoints import Failpoint
+from shim.hooks import HookRun
 from shim.ledger import Ledger
-from shim.lifecycle import action_from_json
-from shim.ports import Attempt, Container, Metadata
-from shim.records import ContainerState, Delivery, DeliveryState, Operation, OperationState, Outcome
+from shim.moves import moved
+from shim.ports import Container, Metadata
+from shim.post_stop import Watch
+from shim.records import ContainerState, Delivery, Operation, OperationState
 from shim.table import DeliveryEvent, OperationEvent
 from shim.tools import Tools
 
@@ -44,7 +45,11 @@ class Fate(Enum):
 
 
 class StartRun:
-    """One StartContainer that the engine makes, and the PostStart that is due after it, if there is one."""
+    """One StartContainer that the engine makes, and the PostStart hooks that are due after it, if there are any.
+
+    ``heard`` is set when the runtime has answered, or cannot (``in_doubt``); ``answered`` when it is known what became
+    of the container: it is ``started`` or never will be by this call.
+    """
 
     def __init__(
         self,
@@ -52,31 +57,30 @@ class StartRun:
         ledger: Ledger,
         container: Container,
         operation: Operation | None,
-        delivery: Delivery | None,
+        deliveries: Sequence[Delivery],
+        watch: Watch | None,
         kill: Kill,
     ) -> None:
-        """``operation`` and ``delivery`` are None for a container without a PostStart: nothing is recorded then."""
+        """``operation`` is None for a container without a PostStart, ``watch`` for one without a postStop."""
         self._tools = tools
         self._ledger = ledger
         self._container = container
         self._operation = operation
-        self._delivery = delivery
+        self._hooks = HookRun(tools, ledger, container, deliveries)
         self._kill = kill
-        self.hooked = delivery is not None
-        self._stopped = asyncio.Event()
+        self.watch = watch
+        self.hooked = operation is not None
         self._look = asyncio.Event()
+        self.heard = asyncio.Event()
         self.answered = asyncio.Event()
         self.in_doubt = False
+        self.started = False
         self.ended = asyncio.Event()
         self.error: HookshimError | None = None
 
     def stop(self) -> None:
         """A stop was accepted: end the PostStart that is running or to come."""
-        self._stopped.set()
-        self._look.set()
-
-    def look(self) -> None:
-        """Another caller has tried to start the container: its state may have changed."""
+        self._hooks.stop()
         self._look.set()
 
     async def go(self, request: bytes, metadata: Metadata, seconds_left: float | None) -> bytes:
@@ -88,7 +92,7 @@ class StartRun:
         After the caller's deadline nothing is forwarded: there may be another container in its place by then.
         """
         if seconds_left == 0:
-            await self._record(Outcome(), DeliveryEvent.START_FAILED)
+            await self._never()
             self._end()
             raise RuntimeCallError("DEADLINE_EXCEEDED", "the deadline passed before the container was started")
         try:
@@ -97,11 +101,32 @@ class StartRun:
             if error.ambiguous:
                 log.warning("a StartContainer is in doubt", container=self._container.ref.id, error=str(error))
                 self.in_doubt = True
+                self.heard.set()
             else:
                 await self._settle(definite=True)
             raise
         await self._tools.hit(Failpoint.START_ANSWERED)
         await self._hook()
+        if self.error:
+            raise self.error
+        return response
+
+    async def hear(self, waited: Countdown) -> None:
+        """Wait for what the runtime says, for another caller. Raises RuntimeCallError at that one's deadline."""
+        try:
+            async with asyncio.timeout(waited.left()):
+                await self.heard.wait()
+        except TimeoutError:
+            text = "the deadline passed while another StartContainer of the container was not answered"
+            raise RuntimeCallError("DEADLINE_EXCEEDED", text) from None
+
+    async def join(self, request: bytes, metadata: Metadata, left: float | None) -> bytes:
+        """The runtime's own answer to another caller's StartContainer, when PostStart has ended. Raises as ``go``."""
+        try:
+            response = await self._tools.runtime.start(request, metadata, left)
+        finally:
+            self._look.set()
+        await self.ended.wait()
         if self.error:
             raise self.error
         return response
@@ -112,6 +137,7 @@ class StartRun:
             await self._hook()
         else:
             self.in_doubt = True
+            self.heard.set()
             await self._settle(definite=False)
 
     async def _settle(self, *, definite: bool) -> None:
@@ -121,9 +147,9 @@ class StartRun:
             await self._hook()
             return
         if fate is Fate.ENDED:
-            await self._missed()
+            await self._record(texts.NOT_RUNNING, DeliveryEvent.STARTED, DeliveryEvent.NOT_RUNNING)
         else:
-            await self._record(Outcome(), DeliveryEvent.START_FAILED)
+            await self._never()
         self._end()
 
     async def _fate(self, *, definite: bool) -> Fate:
@@ -159,72 +185,54 @@ class StartRun:
     async def _hook(self) -> None:
         """The container is started: deliver its PostStart, if it has one."""
         self.in_doubt = False
+        self.started = True
+        self.heard.set()
+        if self.watch is not None:
+            self.watch.started()
         self.answered.set()
-        if self._operation is None or self._delivery is None:
+        if self._operation is None:
             self._end()
             return
-        await self._send(self._operation, self._delivery)
-        result = await self._attempt()
-        await self._tools.hit(Failpoint.POST_START_RAN)
-        if result.event is not DeliveryEvent.FAILED:
-            await self._record(result.outcome, result.event)
-        elif self._stopped.is_set():
-            await self._record(result.outcome, result.event)
-            self.error = StoppedError(f"PostStart handler: {texts.STOPPED}: the container is being stopped")
-        else:
-            changes = self._ending(result.outcome, result.event)
+        again = self._operation.state is OperationState.FORWARDED
+        changes = [] if again else self._started(self._operation)
+        countdown = Countdown(self._tools.clock, None)
+        changes = await self._hooks.go(countdown, changes, again=again, committed=Failpoint.START_COMMITTED)
+        changes.append(self._over())
+        if self._hooks.failure is not None:
             # Its stop is committed with the failure, and done before anybody is told.
             await self._kill(changes)
-            self.error = HookFailedError(texts.post_start_refusal(result.outcome.error))
+            self.error = HookFailedError(texts.post_start_refusal(self._hooks.failure.error))
+        else:
+            await self._ledger.note(*changes)
+            if self._hooks.cut:
+                self.error = StoppedError(f"PostStart handler: {texts.STOPPED}: the container is being stopped")
         await self._tools.hit(Failpoint.POST_START_COMMITTED)
         self._end()
 
-    async def _send(self, operation: Operation, delivery: Delivery) -> None:
-        changes: list[Change] = []
-        again = delivery.state is DeliveryState.PENDING
-        if again:
-            await self._tools.hit(Failpoint.RECOVERY_SEND)
-        if operation.state is OperationState.ACCEPTED:
-            self._operation, change = self._ledger.moved(operation, OperationEvent.STARTED)
-            changes.append(change)
-        before = () if again else (DeliveryEvent.STARTED,)
-        self._delivery, change = self._ledger.sent(delivery, *before)
-        await self._ledger.note(*changes, change)
-        await self._tools.hit(Failpoint.RECOVERY_SENT if again else Failpoint.START_COMMITTED)
+    def _started(self, operation: Operation) -> list[Change]:
+        now = self._tools.clock.wall()
+        self._operation, change = moved(now, operation, OperationEvent.STARTED)
+        return [change, *self._hooks.opened()]
 
-    async def _attempt(self) -> Result:
-        assert self._delivery is not None  # noqa: S101 - _hook() has looked
-        attempt = Attempt(
-            self._delivery.id,
-            self._delivery.attempts,
-            self._delivery.hook,
-            action_from_json(self._delivery.handler),
-            self._container,
-            budget=None,
-        )
-        return await carry_out(self._tools, attempt, Countdown(self._tools.clock, None), self._stopped)
+    async def _never(self) -> None:
+        if self.watch is not None:
+            self.watch.never()
+        await self._record("", DeliveryEvent.START_FAILED)
 
-    async def _missed(self) -> None:
-        if self._delivery is not None:
-            action = action_from_json(self._delivery.handler)
-            why = texts.failed(action, self._container.ref, texts.NOT_RUNNING)
-            await self._record(Outcome(why), DeliveryEvent.STARTED, DeliveryEvent.NOT_RUNNING)
+    async def _record(self, why: str, *events: DeliveryEvent) -> None:
+        if self._operation is not None:
+            await self._ledger.note(*self._hooks.settled(why, *events), self._over())
 
-    async def _record(self, outcome: Outcome, *events: DeliveryEvent) -> None:
-        if changes := self._ending(outcome, *events):
-            await self._ledger.note(*changes)
-
-    def _ending(self, outcome: Outcome, *events: DeliveryEvent) -> list[Change]:
-        if self._operation is None or self._delivery is None:
-            return []
-        self._delivery, changes = self._ledger.settled(self._delivery, outcome, *events)
-        self._operation, change = self._ledger.moved(self._operation, OperationEvent.END)
-        return [*changes, change]
+    def _over(self) -> Change:
+        assert self._operation is not None  # noqa: S101 - its callers have looked
+        self._operation, change = moved(self._tools.clock.wall(), self._operation, OperationEvent.END)
+        return change
 
     def close(self) -> None:
         """Let nobody wait any longer, whatever happened."""
         self._end()
 
     def _end(self) -> None:
+        self.heard.set()
         self.answered.set()
         self.ended.set()

@@ -6,22 +6,26 @@ PreStop runs first, then what is left of the grace is forwarded. Every caller th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import structlog
 
-from shim.attempt import EXIT_WINDOW, Result, carry_out
+from shim import texts
+from shim.attempt import EXIT_WINDOW
 from shim.changes import Change, UpdateOperation
 from shim.countdown import Countdown
 from shim.errors import RuntimeCallError
 from shim.failpoints import Failpoint
+from shim.hooks import HookRun
+from shim.kubelet import Flight
 from shim.ledger import Ledger
-from shim.lifecycle import action_from_json
+from shim.moves import moved
 from shim.plan import MINIMUM_GRACE, grace_left, stop_budget
-from shim.ports import Attempt, Container, Metadata
-from shim.records import Delivery, DeliveryState, Operation, OperationState
-from shim.table import DeliveryEvent, OperationEvent
+from shim.ports import Container, Metadata
+from shim.records import KUBELET, Delivery, Operation, OperationState
+from shim.table import OperationEvent
 from shim.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -45,25 +49,28 @@ class StopRun:
         ledger: Ledger,
         container: Container,
         operation: Operation,
-        delivery: Delivery | None,
+        deliveries: Sequence[Delivery],
         request: bytes = b"",
         metadata: Metadata = (),
+        flights: Sequence[Flight] = (),
     ) -> None:
-        """``delivery`` is the PreStop: pending or delivering while it is to be run, None if there is none.
+        """``deliveries`` are its PreStop hooks; the first is being delivered already if it was just accepted.
 
+        ``flights`` are the kubelet's own runs of its hook, which are waited for.
         ``request`` and ``metadata`` are the first caller's, and are forwarded.
         """
         self._tools = tools
         self._ledger = ledger
         self._container = container
         self._operation = operation
-        self._delivery = delivery
+        self._hooks = HookRun(tools, ledger, container, deliveries)
         self._request = request
         self._metadata = metadata
         self._countdown = Countdown(tools.clock, operation.deadline)
         self._waiting: list[asyncio.Future[bytes]] = []
         self._nudge = asyncio.Event()
         self._hurried = False
+        self._flights = flights
         self.ended = asyncio.Event()
 
     def wait(self) -> asyncio.Future[bytes]:
@@ -90,19 +97,24 @@ class StopRun:
             self._operation = replace(self._operation, deadline=self._countdown.deadline, timeout=merged)
             await self._ledger.note(UpdateOperation(self._operation, self._operation.state))
 
-    async def go(self, post_start: asyncio.Event | None = None) -> None:
-        """Carry the operation out, after ``post_start`` is set. Ends only when the container is not running."""
+    async def go(self, post_start: asyncio.Event | None = None, *, again: bool = False) -> None:
+        """Carry the operation out, after ``post_start`` is set. Ends only when the container is not running.
+
+        ``again``: recovery has found it open.
+        """
         if post_start is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._countdown.left()):
                     await post_start.wait()
         await self._tools.hit(Failpoint.STOP_ACCEPTED)
-        changes: list[Change] = []
-        if self._delivery is not None and self._delivery.state.open:
-            result = await self._deliver(self._delivery)
-            await self._tools.hit(Failpoint.PRE_STOP_RAN)
-            self._delivery, changes = self._ledger.settled(self._delivery, result.outcome, result.event)
-            if result.event is DeliveryEvent.CONTAINER_EXITED:
+        changes = await self._land() if self._flights else []
+        if self._hooks.open:
+            if again:
+                # A hook that is sent again gets a chance, also if the grace is over.
+                earliest = self._tools.clock.boottime() + MINIMUM_GRACE
+                self._countdown = Countdown(self._tools.clock, max(self._countdown.deadline or earliest, earliest))
+            changes = await self._hooks.go(self._countdown, changes, again=again)
+            if self._hooks.exited:
                 await self._ends()
         if self._operation.state is OperationState.ACCEPTED:
             changes.append(self._move(OperationEvent.HOOKS_ENDED))
@@ -112,6 +124,17 @@ class StopRun:
         await self._tools.hit(Failpoint.STOP_COMMITTED)
         self.ended.set()
         self._answer(response)
+
+    async def _land(self) -> list[Change]:
+        """Wait for the kubelet's own run of its hook; one that was answered is not done again."""
+        waits = [asyncio.create_task(flight.ended.wait(), name="ExecSync") for flight in self._flights]
+        await asyncio.wait(waits, timeout=self._countdown.left())
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+        if any(flight.ended.is_set() and not flight.operation.error for flight in self._flights):
+            return self._hooks.skip(KUBELET, texts.KUBELET_RAN)
+        return []
 
     async def kill(self) -> None:
         """Stop the container with nothing but the runtime: for when ``go`` has met a bug."""
@@ -125,26 +148,6 @@ class StopRun:
         else:
             self._answer(response)
         self.ended.set()
-
-    async def _deliver(self, delivery: Delivery) -> Result:
-        if delivery.state is DeliveryState.PENDING:
-            await self._tools.hit(Failpoint.RECOVERY_SEND)
-            delivery, change = self._ledger.sent(delivery)
-            await self._ledger.note(change)
-            await self._tools.hit(Failpoint.RECOVERY_SENT)
-            # A hook that is sent again gets a chance, also if the grace is over.
-            earliest = self._tools.clock.boottime() + MINIMUM_GRACE
-            self._countdown = Countdown(self._tools.clock, max(self._countdown.deadline or earliest, earliest))
-        self._delivery = delivery
-        attempt = Attempt(
-            delivery.id,
-            delivery.attempts,
-            delivery.hook,
-            action_from_json(delivery.handler),
-            self._container,
-            self._countdown.left(),
-        )
-        return await carry_out(self._tools, attempt, self._countdown)
 
     async def _finish(self, changes: list[Change]) -> bytes:
         """Forward until the container is not running; ``changes`` are committed before the first time."""
@@ -231,7 +234,7 @@ class StopRun:
                 await self._nudge.wait()
 
     def _move(self, event: OperationEvent, error: str = "") -> Change:
-        self._operation, change = self._ledger.moved(self._operation, event, error)
+        self._operation, change = moved(self._tools.clock.wall(), self._operation, event, error)
         return change
 
     def _answer(self, answer: bytes | RuntimeCallError) -> None:

@@ -5,6 +5,7 @@ Synchronous and single-threaded; ``shim.journal`` puts it on its writer thread.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -14,26 +15,40 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
+from shim.changes import (
+    BeginAttempt,
+    Change,
+    EndAttempt,
+    InsertDelivery,
+    InsertEvent,
+    InsertOperation,
+    NoteExecution,
+    UpdateDelivery,
+    UpdateOperation,
+)
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import (
+    AttemptRecord,
     ContainerRef,
     Delivery,
     DeliveryState,
+    Ending,
     Event,
+    Execution,
     Hook,
     Operation,
     OperationKind,
     OperationState,
     Outcome,
     Reason,
+    Stage,
 )
 
 #: The file's name in the state directory.
 FILE = "journal.db"
 
 #: The schema's version in PRAGMA user_version; one migration_N.sql leads to each.
-VERSION = 1
+VERSION = 2
 
 _SQL = resources.files("shim") / "sql"
 
@@ -76,12 +91,14 @@ class Store:
         return store
 
     def _prepare(self, path: Path) -> None:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
             self._db.execute(f"PRAGMA {pragma}")
         [check] = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":
             raise JournalCorruptError(f"journal {path} is damaged: {check}")
         self._migrate(path)
+        # Not before: a migration may have to drop a table that others refer to.
+        self._db.execute("PRAGMA foreign_keys = ON")
 
     def _migrate(self, path: Path) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -136,7 +153,7 @@ class Store:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 values = {"before": before, "limit": limit}
-                for name in ("expire_events", "expire_deliveries"):
+                for name in ("expire_events", "expire_attempts", "expire_deliveries"):
                     self._run(name, values)
                 deleted = self._run("expire_operations", values).rowcount
                 if deleted < limit:
@@ -156,6 +173,14 @@ class Store:
                 self._run("insert_delivery", _delivery_row(delivery))
             case UpdateDelivery(delivery, expected):
                 self._update("update_delivery", _delivery_row(delivery), expected, f"delivery {delivery.id}")
+            case BeginAttempt(delivery_id, number, at):
+                self._run("begin_attempt", {"delivery_id": delivery_id, "number": number, "at": at})
+            case NoteExecution(delivery_id, number, execution):
+                values = {"delivery_id": delivery_id, "number": number}
+                self._run("note_execution", asdict(execution) | values)
+            case EndAttempt(delivery_id, number, at, outcome):
+                values = {"delivery_id": delivery_id, "number": number, "at": at}
+                self._run("end_attempt", asdict(outcome) | values)
             case InsertEvent(event):
                 self._run("insert_event", _event_row(event))
 
@@ -188,9 +213,25 @@ class Store:
         """All that was ever recorded for one container, oldest first."""
         return [_delivery(row) for row in self._rows("deliveries_of_container", {"container_id": container_id})]
 
+    def executions_of(self, container_id: str) -> list[Operation]:
+        """The kubelet's own runs of a container's preStop, oldest first."""
+        return [_operation(row) for row in self._rows("executions_of_container", {"container_id": container_id})]
+
     def deliveries(self) -> list[Delivery]:
         """All deliveries, oldest first."""
         return [_delivery(row) for row in self._rows("deliveries", {})]
+
+    def attempts_of(self, delivery_id: str) -> list[AttemptRecord]:
+        """Every attempt of one delivery, the first one first."""
+        return [
+            AttemptRecord(
+                row["number"],
+                row["began_at"],
+                row["ended_at"],
+                Outcome(row["error"], row["exit_status"], row["http_status"], row["output"]),
+            )
+            for row in self._rows("attempts_of_delivery", {"delivery_id": delivery_id})
+        ]
 
     def events(self) -> list[Event]:
         """All events, oldest first."""
@@ -231,6 +272,7 @@ def _operation_row(operation: Operation) -> dict[str, Any]:
         "created_at": operation.created_at,
         "finished_at": operation.finished_at,
         "error": operation.error,
+        "ending": None if operation.ending is None else json.dumps(asdict(operation.ending)),
     }
 
 
@@ -242,9 +284,11 @@ def _delivery_row(delivery: Delivery) -> dict[str, Any]:
         "hook": delivery.hook,
         "position": delivery.position,
         "handler": delivery.handler,
+        "source": delivery.source,
         "state": delivery.state,
         "attempts": delivery.attempts,
         "interruptions": delivery.interruptions,
+        "next_attempt_at": delivery.next_attempt_at,
         "error": delivery.outcome.error,
         "exit_status": delivery.outcome.exit_status,
         "http_status": delivery.outcome.http_status,
@@ -281,6 +325,7 @@ def _operation(row: sqlite3.Row) -> Operation:
         created_at=row["created_at"],
         finished_at=row["finished_at"],
         error=row["error"],
+        ending=None if row["ending"] is None else Ending(**json.loads(row["ending"])),
     )
 
 
@@ -298,4 +343,11 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         interruptions=row["interruptions"],
         finished_at=row["finished_at"],
         outcome=Outcome(row["error"], row["exit_status"], row["http_status"], row["output"]),
+        source=row["source"],
+        next_attempt_at=row["next_attempt_at"],
+        execution=_execution(row) if row["stage"] is not None else None,
     )
+
+
+def _execution(row: sqlite3.Row) -> Execution:
+    return Execution(Stage(row["stage"]), row["pid"], row["pid_started"], row["execution_status"])

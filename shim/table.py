@@ -11,8 +11,10 @@ A delivery::
         └────────────┘  └──────► exited ◄─────┘
           retry, interruption
 
-    armed, pending, delivering → missed (reboot)   pending → failed (a stop came, or interrupted too often)
-    failed → pending (the owner's retry)
+    armed, pending, delivering → missed (reboot)   failed → pending (the owner's retry)
+    pending → failed (a stop came, its time was over, or it was interrupted too often)
+
+A postStop is armed until its container has ended; neither that nor a reboot is the end of it.
 
 An operation::
 
@@ -20,6 +22,8 @@ An operation::
     stop    accepted ──► hooks_done ──► forwarded ──► done
                              ▲             │ error
                              └─────────────┘           any → done (the container is not running)
+    end     accepted ──► forwarded ──► done            accepted → done (it never started)
+    exec    accepted ──► done      (the kubelet's own ExecSync was answered, or nobody knows)
 """
 
 from __future__ import annotations
@@ -37,12 +41,13 @@ class DeliveryEvent(StrEnum):
 
     STARTED = "the container is started"
     START_FAILED = "the start failed"
+    ENDED = "the container has ended, and is to be told of"
     SEND = "an attempt begins"
     SUCCEEDED = "the handler succeeded"
     FAILED = "the handler failed"
     RETRY = "the handler failed and asks for another attempt"
     INTERRUPTED = "the daemon ended during the attempt"
-    GIVEN_UP = "a stop came, or it was interrupted too often"
+    GIVEN_UP = "a stop came, its time is over, or it was interrupted too often"
     CONTAINER_EXITED = "the container exited during the attempt"
     NOT_DUE = "the container ended by itself before the hook was due"
     NOT_RUNNING = "the container is found not running"
@@ -64,6 +69,7 @@ _E = DeliveryEvent
 DELIVERY: dict[tuple[D, DeliveryEvent], D] = {
     (D.ARMED, _E.STARTED): D.PENDING,
     (D.ARMED, _E.START_FAILED): D.VOID,
+    (D.ARMED, _E.ENDED): D.PENDING,
     (D.ARMED, _E.REBOOTED): D.MISSED,
     (D.PENDING, _E.SEND): D.DELIVERING,
     (D.PENDING, _E.GIVEN_UP): D.FAILED,
@@ -91,6 +97,10 @@ OPERATION: dict[tuple[K, O, OperationEvent], O] = {
     (K.STOP, O.ACCEPTED, _P.END): O.DONE,
     (K.STOP, O.HOOKS_DONE, _P.END): O.DONE,
     (K.STOP, O.FORWARDED, _P.END): O.DONE,
+    (K.END, O.ACCEPTED, _P.STARTED): O.FORWARDED,
+    (K.END, O.ACCEPTED, _P.END): O.DONE,
+    (K.END, O.FORWARDED, _P.END): O.DONE,
+    (K.EXEC, O.ACCEPTED, _P.END): O.DONE,
 }
 
 

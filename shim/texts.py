@@ -5,22 +5,45 @@ They are the kubelet's where it has some (kubelet ``lifecycle/handlers.go``), wi
 
 from __future__ import annotations
 
-from shim.lifecycle import Action, ExecAction, printable
+from shim.actions import Action, ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
 from shim.records import ContainerRef, Delivery, Event, Hook
+from shim.strictjson import printable
 
-#: Kubernetes' event reasons (kubelet ``events/event.go``).
-REASONS = {Hook.POST_START: "FailedPostStartHook", Hook.PRE_STOP: "FailedPreStopHook"}
+#: Kubernetes' event reasons (kubelet ``events/event.go``); it has no postStop.
+REASONS = {
+    Hook.POST_START: "FailedPostStartHook",
+    Hook.PRE_STOP: "FailedPreStopHook",
+    Hook.POST_STOP: "FailedPostStopHook",
+}
 
 _LIMIT = 1024
 
 
 def failed(action: Action, container: ContainerRef, why: str) -> str:
     """The kubelet's sentence for a handler that failed, ``why`` after ``error:``."""
-    if isinstance(action, ExecAction):
-        what = f"Exec lifecycle hook ([{printable(' '.join(action.command), _LIMIT)}])"
-    else:
-        what = f"HTTP lifecycle hook ({printable(action.path, _LIMIT)})"
-    return f'{what} for Container "{container.name}" in Pod "{container.pod_text}" failed - error: {why}'
+    return f'{_what(action)} for Container "{container.name}" in Pod "{container.pod_text}" failed - error: {why}'
+
+
+def _what(action: Action) -> str:
+    match action:
+        case ExecAction(command):
+            return f"Exec lifecycle hook ([{printable(' '.join(command), _LIMIT)}])"
+        case HttpGetAction(url=""):
+            return f"HTTP lifecycle hook ({printable(action.path, _LIMIT)})"
+        case HttpGetAction(url=url):
+            # What follows the path may hold a credential.
+            return f"HTTP lifecycle hook ({printable(url.partition('?')[0], _LIMIT)})"
+        case SleepAction(seconds):
+            return f"Sleep lifecycle hook ({seconds} s)"
+        case TcpSocketAction(port, host):
+            return f"TCP lifecycle hook ({printable(f'{host}:{port}', _LIMIT)})"
+        case RunAction(command):
+            return f"Run lifecycle hook ([{printable(' '.join(command), _LIMIT)}])"
+
+
+def undeclared(container: ContainerRef, problem: str) -> str:
+    """A declaration that turns out to be malformed when its hook is due."""
+    return f'Lifecycle hook for Container "{container.name}" in Pod "{container.pod_text}" failed - error: {problem}'
 
 
 def post_start_refusal(error: str) -> str:
@@ -36,7 +59,10 @@ def event(at: float, delivery: Delivery) -> Event:
 
 
 STOPPED = "stopped before it ended"
+KUBELET_RAN = "the kubelet has run it"
 ENDED_FIRST = "container exited"
+EARLIER_FAILED = "not run: an earlier hook failed, and the container is stopped"
+NO_TIME_LEFT = "not run: the hooks before it have used up the grace period"
 REBOOTED = "missed: the node was restarted"
 NOT_RUNNING = "missed: the container had ended when hookshim looked again"
 
@@ -51,6 +77,11 @@ def interrupted(times: int) -> str:
     return f"interrupted {times} times by the end of hookshim"
 
 
-def ended_by_itself(reason: str, exit_code: int) -> str:
+def ended_by_itself(reason: str, exit_code: int | None) -> str:
     """A container with a PreStop that nobody stopped."""
     return f"ended by itself: {reason or 'no reason given'}, exit code {exit_code}"
+
+
+def exited_with(command: tuple[str, ...], status: int) -> str:
+    """A command that failed, in the kubelet's words as far as they go."""
+    return f"command '{printable(' '.join(command), _LIMIT)}' exited with {status}"

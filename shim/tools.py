@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 
+from shim.actions import Action, Declared
 from shim.failpoints import Failpoint, Failpoints
-from shim.lifecycle import Action
 from shim.plan import Settings
-from shim.ports import Clock, Handler, Journal, Runtime
+from shim.ports import Clock, Container, Handler, Journal, Rules, Runtime
 from shim.records import Event
 
 T = TypeVar("T")
@@ -55,6 +55,16 @@ class Tasks:
             task.exception()
 
 
+class NoRules:
+    """The rules of a node whose owner has made none."""
+
+    generation = 0
+
+    def matching(self, _container: Container) -> Sequence[Declared]:
+        """Nothing."""
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """The engine's ports and settings, one set a daemon."""
@@ -64,6 +74,7 @@ class Tools:
     journal: Journal
     clock: Clock
     settings: Settings = field(default_factory=Settings)
+    rules: Rules = field(default_factory=NoRules)
     failpoints: Failpoints = field(default_factory=Failpoints)
     tasks: Tasks = field(default_factory=Tasks)
     announce: Callable[[Event], None] = lambda _event: None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from shim.changes import Change, InsertDelivery, InsertOperation
@@ -69,3 +73,20 @@ def delivered(of: Delivery) -> Delivery:
     """The delivery at a good end."""
     outcome = Outcome(exit_status=0, output=b"\xff\x00out")
     return replace(of, state=DeliveryState.DELIVERED, finished_at=2000.5, outcome=outcome)
+
+
+def write_version_1(path: Path) -> None:
+    """A journal as version 1 has left it: a forwarded stop whose hook has failed, with its event."""
+    script = (resources.files("shim") / "sql" / "migration_1.sql").read_text()
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.executescript(f"PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; {script}; PRAGMA user_version = 1;")
+        file.execute("INSERT INTO container VALUES ('c1', 's1', 'main', 'web', 'default', 'uid-1')")
+        file.execute(
+            "INSERT INTO operation VALUES "
+            "('op1', 'stop', 'StopContainer', 'c1', 'forwarded', 30, 1.5, 'boot', 1.0, NULL, '')"
+        )
+        file.execute(
+            "INSERT INTO delivery VALUES ('d1', 'op1', 'c1', 'preStop', 0, ?, 'failed', 1, 0, 'it failed', 1, NULL, x'00', 1.0, 2.0)",
+            ('{"exec":{"command":["a"]}}',),
+        )
+        file.execute("INSERT INTO event VALUES (1, 2.0, 'Warning', 'FailedPreStopHook', 'c1', 'd1', 'told')")

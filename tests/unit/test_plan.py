@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim import plan
-from shim.lifecycle import KEY, ExecAction, Lifecycle
+from shim.actions import Declared, ExecAction, LifecycleHandler
+from shim.errors import DeclarationError
+from shim.lifecycle import KEY
 from shim.plan import GRACE_KEY, MAX_TIMEOUT, Settings
 from shim.ports import Container, Pod
-from shim.records import ContainerState
+from shim.records import CONTAINER, KUBELET, POD, ContainerState, Hook
+from shim.tools import NoRules
 from tests.unit.records import REF
 
 
@@ -103,6 +106,53 @@ def test_timeout_0_has_a_budget_of_its_own(timeout: int, grace: str, budget: int
 def test_the_hooks_are_the_containers_own_before_its_pods() -> None:
     """As shim.lifecycle merges them, with the pod that the runtime shows."""
     own = container({KEY: '{"preStop": {"exec": {"command": ["a"]}}}'}, {KEY: '{"*": {}}'})
-    assert plan.lifecycle(own) == Lifecycle(pre_stop=ExecAction(("a",)))
+    assert plan.hooks(own, NoRules(), Settings()) == (declared(Hook.PRE_STOP, "a", CONTAINER),)
     of_pod = container(pod={KEY: '{"main": {"postStart": {"exec": {"command": ["b"]}}}}'})
-    assert plan.lifecycle(of_pod) == Lifecycle(post_start=ExecAction(("b",)))
+    assert plan.hooks(of_pod, NoRules(), Settings()) == (declared(Hook.POST_START, "b", POD),)
+
+
+class _OneRule(NoRules):
+    """A rule for every container."""
+
+    def matching(self, _container: Container) -> tuple[Declared, ...]:
+        """Its PreStop."""
+        return (declared(Hook.PRE_STOP, "r", "rule drain"),)
+
+
+def test_the_rules_hooks_run_before_the_pods_own_and_the_kubelets_before_them() -> None:
+    """The kubelet runs its preStop before it stops a container at all."""
+    kubelet = {plan.KUBELET_KEY: '{"exec":{"command":["k"]}}'}
+    one = container(kubelet | {KEY: '{"preStop": {"exec": {"command": ["a"]}}}'})
+    rule, own = declared(Hook.PRE_STOP, "r", "rule drain"), declared(Hook.PRE_STOP, "a", CONTAINER)
+    assert plan.hooks(one, _OneRule(), Settings()) == (rule, own)
+    ensured = plan.hooks(one, _OneRule(), Settings(ensure_kubelet=True))
+    assert ensured == (declared(Hook.PRE_STOP, "k", KUBELET), rule, own)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[", '{"httpGet":{"port":80}}', '{"sleep":{"seconds":1}}', '{"exec":{"command":[]}}']
+)
+def test_a_kubelets_hook_that_does_not_pass_here_is_the_kubelets(text: str) -> None:
+    """Of its handlers only exec comes by as a call; one that cannot be read stops nothing."""
+    assert plan.kubelets(container({plan.KUBELET_KEY: text}), Settings(ensure_kubelet=True)) == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "pod"),
+    [
+        ({KEY: '{"preStop": {"sleep": {"seconds": 46}}}'}, {}),
+        ({}, {KEY: '{"*": {"postStart": {"sleep": {"seconds": 46}}}}'}),
+    ],
+)
+def test_a_sleep_longer_than_the_grace_is_refused(own: dict[str, str], pod: dict[str, str]) -> None:
+    """As Kubernetes' API server does; up to the grace it is not."""
+    with pytest.raises(
+        DeclarationError, match=r"sleep.seconds: expected at most the termination grace of 45 s, found 46"
+    ):
+        plan.check("main", own | {GRACE_KEY: "45"}, pod, Settings())
+    plan.check("main", own | {GRACE_KEY: "46"}, pod, Settings())
+
+
+def declared(hook: Hook, command: str, source: str) -> Declared:
+    """An exec hook."""
+    return Declared(hook, LifecycleHandler(ExecAction((command,))), source)

@@ -10,20 +10,23 @@ import pytest
 
 from shim import texts
 from shim.changes import InsertEvent, UpdateDelivery, UpdateOperation
-from shim.ports import Container, Ending, Pod
+from shim.ports import Container, Pod
 from shim.records import (
     ContainerState,
     Delivery,
     DeliveryState,
+    Ending,
+    Execution,
     Operation,
     OperationKind,
     OperationState,
     Reason,
+    Stage,
 )
 from shim.recovery import Now, Verdict, reconcile
 from tests.unit.records import REF, delivery, operation
 
-NOW = Now(at=3000.0, boot_id="boot", max_interruptions=5)
+NOW = Now(at=3000.0, boot_id="boot")
 
 #: What containerd shows, by a word: the container, and how it ended if it is EXITED.
 FOUND: dict[str, tuple[ContainerState | None, Ending | None]] = {
@@ -46,14 +49,14 @@ start accepted    armed       gone       void     done        -
 start forwarded   pending     running    pending  forwarded   goes on
 start forwarded   pending     ended      missed   done        -
 start forwarded   pending     gone       missed   done        -
-start forwarded   delivering  running    pending  forwarded   goes on
-start forwarded   delivering  unknown    pending  forwarded   goes on
+start forwarded   delivering  running    delivering  forwarded   goes on
+start forwarded   delivering  unknown    delivering  forwarded   goes on
 start forwarded   delivering  ended      missed   done        -
 start forwarded   delivering  gone       missed   done        -
 start accepted    -           created    -        done        -
 start forwarded   -           running    -        done        -
-stop  accepted    delivering  running    pending  accepted    goes on
-stop  accepted    delivering  unknown    pending  accepted    goes on
+stop  accepted    delivering  running    delivering  accepted    goes on
+stop  accepted    delivering  unknown    delivering  accepted    goes on
 stop  accepted    delivering  ended      missed   done        -
 stop  accepted    delivering  gone       missed   done        -
 stop  accepted    pending     running    pending  accepted    goes on
@@ -118,9 +121,9 @@ def test_what_is_found_open_is_settled_by_what_containerd_says(case: str) -> Non
     verdict = decide(NOW, work, word)
     made, hook = after(work, verdict)
     assert (hook.state if hook else "-", made.state) == (delivery_after, operation_after)
-    assert (verdict.operation, verdict.delivery) == ((made, hook) if goes_on == "goes on" else (None, None))
+    left_open = (made, (hook,) if hook else ()) if goes_on == "goes on" else (None, ())
+    assert (verdict.operation, verdict.deliveries) == left_open
     assert (made.finished_at == NOW.at) is (made.state is OperationState.DONE)
-    assert not verdict.kill
 
 
 @pytest.mark.parametrize("word", FOUND)
@@ -148,77 +151,51 @@ def test_another_boot_ends_everything(kind: str, operation_state: str, delivery_
 
 
 @pytest.mark.parametrize(
-    ("operation_state", "delivery_state", "word", "state"),
-    [
-        ("accepted", "armed", "running", DeliveryState.FAILED),
-        ("forwarded", "pending", "running", DeliveryState.FAILED),
-        ("forwarded", "delivering", "running", DeliveryState.FAILED),
-        ("accepted", "armed", "unstarted", DeliveryState.VOID),
-        ("forwarded", "delivering", "ended", DeliveryState.MISSED),
-    ],
+    ("status", "state", "error"),
+    [(0, DeliveryState.DELIVERED, ""), (3, DeliveryState.FAILED, "error: command '/hook' exited with 3")],
 )
-def test_a_post_start_beside_an_open_stop_is_not_sent_again(
-    operation_state: str, delivery_state: str, word: str, state: DeliveryState
-) -> None:
-    """The stop had ended it, or was about to."""
-    work = left("start", operation_state, delivery_state)
-    verdict = decide(replace(NOW, stopping=True), work, word)
-    made, hook = after(work, verdict)
+def test_an_exit_status_that_was_still_recorded_is_the_outcome(status: int, state: DeliveryState, error: str) -> None:
+    """The hook has run to its end before its container was gone."""
+    execution = Execution(Stage.EXITED, pid=7, pid_started=8, exit_status=status)
+    for word in ("ended", "gone"):
+        work = left("stop", "accepted", "delivering", execution=execution)
+        made, hook = after(work, decide(NOW, work, word))
+        assert hook is not None
+        assert (hook.state, hook.outcome.exit_status, made.state) == (state, status, OperationState.DONE)
+        assert hook.outcome.error.endswith(error)
+
+
+def test_a_hook_that_a_signal_ended_with_its_container_is_missed() -> None:
+    """Nobody can tell any more whether it failed or was killed with the container."""
+    work = left("stop", "accepted", "delivering", execution=Execution(Stage.EXITED, 7, 8, exit_status=137))
+    _, hook = after(work, decide(NOW, work, "ended"))
     assert hook is not None
-    assert (hook.state, made.state, verdict.kill) == (state, OperationState.DONE, False)
-    if state is DeliveryState.FAILED:
-        assert hook.outcome.error.endswith(f"error: {texts.STOPPED}")
+    assert hook.state is DeliveryState.MISSED
 
 
-def test_an_armed_post_start_beside_an_open_stop_stays_while_the_container_is_created() -> None:
-    """CREATED is no evidence, with a stop beside it or without."""
-    work = left("start", "accepted", "armed")
-    verdict = decide(replace(NOW, stopping=True), work, "created")
-    assert verdict == Verdict((), work[0], work[1][0])
-
-
-@pytest.mark.parametrize("interruptions", [0, 3])
-def test_an_interruption_is_counted(interruptions: int) -> None:
-    """It is sent again while it has not been interrupted too often."""
-    work = left("stop", "accepted", "delivering", attempts=4, interruptions=interruptions)
-    verdict = decide(NOW, work, "running")
-    _, hook = after(work, verdict)
-    assert hook is not None
-    assert (hook.state, hook.interruptions, hook.attempts) == (DeliveryState.PENDING, interruptions + 1, 4)
-
-
-def test_a_pre_stop_interrupted_too_often_is_failed_and_its_stop_goes_on() -> None:
-    """With an event; the operation is left open for the engine to finish."""
-    work = left("stop", "accepted", "delivering", attempts=5, interruptions=4)
-    verdict = decide(NOW, work, "running")
-    made, hook = after(work, verdict)
-    assert hook is not None
-    assert (hook.state, hook.interruptions, made.state) == (DeliveryState.FAILED, 5, OperationState.ACCEPTED)
-    assert (verdict.operation, verdict.delivery, verdict.kill) == (made, hook, False)
-    assert hook.outcome.error.endswith("error: interrupted 5 times by the end of hookshim")
-
-
-def test_a_post_start_interrupted_too_often_is_failed_and_its_container_killed() -> None:
-    """As after any failed PostStart, in the same commit: the engine adds the stop to these changes."""
-    work = left("start", "forwarded", "delivering", attempts=5, interruptions=4)
-    verdict = decide(NOW, work, "running")
-    made, hook = after(work, verdict)
-    assert hook is not None
-    assert (hook.state, made.state) == (DeliveryState.FAILED, OperationState.DONE)
-    assert (verdict.operation, verdict.kill) == (None, True)
+def test_of_several_hooks_each_that_is_open_is_settled() -> None:
+    """Those that have an outcome keep it."""
+    made, [first] = left("stop", "accepted", "delivering")
+    second = replace(first, id="d2", position=1, state=DeliveryState.PENDING, attempts=0)
+    before = replace(first, id="d0", position=2, state=DeliveryState.DELIVERED, finished_at=1.0)
+    verdict = reconcile(NOW, made, [first, second, before], *found("ended"))
+    states = {
+        change.delivery.id: change.delivery.state for change in verdict.changes if isinstance(change, UpdateDelivery)
+    }
+    assert states == {first.id: DeliveryState.MISSED, "d2": DeliveryState.MISSED}
+    running = reconcile(NOW, made, [first, second, before], *found("running"))
+    assert running == Verdict((), made, (first, second, before))
 
 
 def test_people_hear_of_what_was_missed_or_given_up_and_of_nothing_else() -> None:
     """Each failed or missed delivery comes with its one event in the same commit."""
     open_states = ["armed", "pending", "delivering", "-"]
-    for kind, operation_state, delivery_state, word, boot, stopping, interruptions in product(
+    for kind, operation_state, delivery_state, word, boot in product(
         ["start", "stop"],
         ["accepted", "hooks_done", "forwarded"],
         open_states,
         FOUND,
         ["boot", "another"],
-        [False, True],
-        [0, 4],
     ):
         possible = {
             ("start", "accepted"): {"armed", "-"},
@@ -227,10 +204,8 @@ def test_people_hear_of_what_was_missed_or_given_up_and_of_nothing_else() -> Non
         }.get((kind, operation_state), {"-"} if kind == "stop" else set())
         if delivery_state not in possible:
             continue
-        counts = {"interruptions": interruptions, "attempts": 5} if delivery_state == "delivering" else {}
-        work = left(kind, operation_state, delivery_state, **counts)
-        now = replace(NOW, boot_id=boot, stopping=stopping and kind == "start")
-        verdict = decide(now, work, word)
+        work = left(kind, operation_state, delivery_state)
+        verdict = decide(replace(NOW, boot_id=boot), work, word)
         made, hook = after(work, verdict)
         events = [change.event for change in verdict.changes if isinstance(change, InsertEvent)]
         announced = hook is not None and hook.state in (DeliveryState.FAILED, DeliveryState.MISSED)

@@ -13,9 +13,9 @@ import pytest
 
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import DeliveryState, Event, Hook, OperationKind, OperationState, Outcome, Reason
+from shim.records import CONTAINER, DeliveryState, Event, Hook, OperationKind, OperationState, Outcome, Reason
 from shim.store import VERSION, Store, _delivery_row, _operation_row, set_aside
-from tests.unit.records import REF, accepted, delivered, delivery, done, operation
+from tests.unit.records import REF, accepted, delivered, delivery, done, operation, write_version_1
 
 
 @pytest.fixture
@@ -202,6 +202,29 @@ def test_an_unfinished_migration_leaves_nothing(path: Path, monkeypatch: pytest.
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         assert file.execute("PRAGMA user_version").fetchone() == (0,)
+
+
+def test_a_journal_of_version_1_keeps_what_it_holds(path: Path) -> None:
+    """Rows, their order and what guards them; what version 1 did not know has its default."""
+    write_version_1(path)
+    with closing(Store.open(path)) as store:
+        [delivery] = store.deliveries()
+        assert (delivery.id, delivery.source, delivery.next_attempt_at, delivery.execution) == (
+            "d1",
+            CONTAINER,
+            None,
+            None,
+        )
+        assert (delivery.state, delivery.outcome.error) == (DeliveryState.FAILED, "it failed")
+        [operation] = store.open_operations()
+        assert (operation.id, operation.state, operation.timeout) == ("op1", OperationState.FORWARDED, 30)
+        [event] = store.events()
+        assert (event.delivery_id, event.message) == ("d1", "told")
+        assert store._db.execute("PRAGMA foreign_key_check").fetchall() == []
+        [conflict] = store.commit([[InsertDelivery(replace(delivery, id="d2"))]])
+        assert conflict is not None
+        [unknown] = store.commit([[InsertDelivery(replace(delivery, id="d2", operation_id="nobody's", position=1))]])
+        assert unknown is not None
 
 
 def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:

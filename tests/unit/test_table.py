@@ -13,6 +13,7 @@ from shim.table import DELIVERY, OPERATION, DeliveryEvent, OperationEvent, next_
 DELIVERIES = """
 armed       STARTED           pending
 armed       START_FAILED      void
+armed       ENDED             pending
 armed       REBOOTED          missed
 pending     SEND              delivering
 pending     GIVEN_UP          failed
@@ -39,6 +40,10 @@ stop   hooks_done  FORWARD         forwarded
 stop   hooks_done  END             done
 stop   forwarded   FORWARD_FAILED  hooks_done
 stop   forwarded   END             done
+end    accepted    STARTED         forwarded
+end    accepted    END             done
+end    forwarded   END             done
+exec   accepted    END             done
 """
 
 
@@ -85,4 +90,5 @@ def test_every_open_state_has_a_way_out_that_recovery_takes() -> None:
     ends = {(kind, state) for kind, state, event in OPERATION if event is OperationEvent.END}
     starts = {(OperationKind.START, state) for state in (OperationState.ACCEPTED, OperationState.FORWARDED)}
     stops = {(OperationKind.STOP, state) for state in OperationState if state is not OperationState.DONE}
-    assert ends == starts | stops
+    told = {(OperationKind.END, state) for state in (OperationState.ACCEPTED, OperationState.FORWARDED)}
+    assert ends == starts | stops | told | {(OperationKind.EXEC, OperationState.ACCEPTED)}
