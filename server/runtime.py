@@ -5,51 +5,32 @@ On a connection of its own, so that nothing a client does to the front door's re
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import structlog
-from google.protobuf.message import Message
-from grpc import aio
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential, wait_fixed
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from server.backend import Backend
+from server.native.caller import ASK, NAMESPACE, Caller
 from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
 from server.wire.runtime.v1 import api_pb2 as cri
 from shim.errors import RuntimeCallError
 from shim.memory import Memory
-from shim.ports import Container, Ending, Metadata, Pod
-from shim.records import ContainerRef, ContainerState
-
-M = TypeVar("M", bound=Message)
+from shim.ports import Container, Metadata, Pod
+from shim.records import ContainerRef, ContainerState, Ending
 
 log = structlog.get_logger(__name__)
 
 _CRI = "/runtime.v1.RuntimeService/"
 _TASKS = "/containerd.services.tasks.v1.Tasks/"
 
-#: Where CRI keeps its containers (containerd ``internal/cri/constants``).
-_NAMESPACE: Metadata = (("containerd-namespace", "k8s.io"),)
-
-#: Seconds for a question that is answered from memory, on a node under load.
-_ASK = 10.0
-
-#: Seconds that a question waits for a connection: a little longer than grpc between two tries to make it.
-_RECONNECT = 0.5
-
 #: Seconds between two looks at a container's state, for a runtime without the Tasks API.
 _LOOK = 1.0
-
-#: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
-_STARTING = "server is not initialized yet"
 
 #: Pods that are remembered: more than a node runs.
 _PODS = 1024
 
 _SIGKILL = 9
-
-_DETAILS = "grpc-status-details-bin"
 
 _STATES = {
     cri.CONTAINER_CREATED: ContainerState.CREATED,
@@ -62,7 +43,7 @@ class CriRuntime:
     """Implements shim.ports.Runtime, and ExecSync for the exec handler."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self._caller = Caller(backend)
         self._pods: Memory[Pod] = Memory(_PODS)
 
     def is_pod(self, container_id: str) -> bool:
@@ -94,7 +75,7 @@ class CriRuntime:
             return known
         request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
         try:
-            answer = await self._ask(f"{_CRI}PodSandboxStatus", request, cri.PodSandboxStatusResponse)
+            answer = await self._caller.ask(f"{_CRI}PodSandboxStatus", request, cri.PodSandboxStatusResponse)
         except RuntimeCallError as error:
             if error.code == "NOT_FOUND":
                 return None
@@ -109,6 +90,8 @@ class CriRuntime:
             annotations=dict(status.annotations),
             ips=tuple(ip for ip in ips if ip),
             host_network=status.linux.namespaces.options.network == cri.NODE,
+            labels=dict(status.labels),
+            runtime_handler=status.runtime_handler,
         )
         if pod.ips or pod.host_network:
             self._pods.put(pod.id, pod)
@@ -123,30 +106,52 @@ class CriRuntime:
         """How the container ended; a start that failed leaves ``started_at`` 0."""
         request = cri.ContainerStatusRequest(container_id=container_id)
         try:
-            answer = await self._ask(f"{_CRI}ContainerStatus", request, cri.ContainerStatusResponse)
+            answer = await self._caller.ask(f"{_CRI}ContainerStatus", request, cri.ContainerStatusResponse)
         except RuntimeCallError as error:
             if error.code == "NOT_FOUND":
                 return None
             raise
         status = answer.status
-        return Ending(status.started_at != 0, status.exit_code, status.reason, status.finished_at / 1e9)
+        started_at, finished_at = status.started_at / 1e9, status.finished_at / 1e9
+        return Ending(status.started_at != 0, status.exit_code, status.reason, finished_at, started_at)
 
     async def start(self, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
         """StartContainer."""
-        return await self._call(f"{_CRI}StartContainer", request, metadata, timeout)
+        return await self._caller.call(f"{_CRI}StartContainer", request, metadata, timeout)
 
     async def stop(self, container_id: str, timeout: int, request: bytes, metadata: Metadata, within: float) -> bytes:
         """StopContainer."""
         message = cri.StopContainerRequest.FromString(request)
         message.container_id = container_id
         message.timeout = timeout
-        return await self._call(f"{_CRI}StopContainer", message.SerializeToString(), metadata, within)
+        return await self._caller.call(f"{_CRI}StopContainer", message.SerializeToString(), metadata, within)
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: int) -> cri.ExecSyncResponse:
         """Run a command in the container to its end. Cancelling it makes containerd kill the command."""
         request = cri.ExecSyncRequest(container_id=container_id, cmd=command, timeout=timeout)
-        answer = await self._call(f"{_CRI}ExecSync", request.SerializeToString(), (), None)
+        answer = await self._caller.call(f"{_CRI}ExecSync", request.SerializeToString(), (), None)
         return cri.ExecSyncResponse.FromString(answer)
+
+    async def exec(self, request: bytes, metadata: Metadata) -> bytes:
+        """ExecSync with the caller's own message."""
+        return await self._caller.call(f"{_CRI}ExecSync", request, metadata, None)
+
+    async def ready(self, sandbox_id: str) -> bool:
+        """Whether the sandbox is there and ready: then its addresses are its own. Raises RuntimeCallError."""
+        request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+        try:
+            answer = await self._caller.ask(f"{_CRI}PodSandboxStatus", request, cri.PodSandboxStatusResponse)
+        except RuntimeCallError as error:
+            if error.code == "NOT_FOUND":
+                return False
+            raise
+        return answer.status.state == cri.SANDBOX_READY
+
+    async def running(self) -> list[Container]:
+        """All containers that run, each with its pod."""
+        state = cri.ContainerStateValue(state=cri.CONTAINER_RUNNING)
+        listed = await self._list(cri.ContainerFilter(state=state))
+        return [_container(found, await self.pod(found.pod_sandbox_id)) for found in listed]
 
     async def wait_ended(self, container_id: str) -> None:
         """Wait on containerd's own task: its end is known here as soon as containerd knows it."""
@@ -162,7 +167,7 @@ class CriRuntime:
         ):
             with attempt:
                 try:
-                    await self._call(f"{_TASKS}Wait", request, _NAMESPACE, None)
+                    await self._caller.call(f"{_TASKS}Wait", request, NAMESPACE, None)
                 except RuntimeCallError:
                     # No task, no containerd, or no Tasks API: only the state tells.
                     if await self._running(container_id):
@@ -176,14 +181,14 @@ class CriRuntime:
         """Kill and delete the native task; CRI does not know that it exists, and could never remove the pod."""
         get = tasks.GetRequest(container_id=container_id)
         try:
-            answer = await self._ask(f"{_TASKS}Get", get, tasks.GetResponse, _NAMESPACE)
+            answer = await self._caller.ask(f"{_TASKS}Get", get, tasks.GetResponse, NAMESPACE)
             if answer.process.status != tasks.STOPPED:
                 kill = tasks.KillRequest(container_id=container_id, signal=_SIGKILL, all=True)
-                await self._call(f"{_TASKS}Kill", kill.SerializeToString(), _NAMESPACE, _ASK)
+                await self._caller.call(f"{_TASKS}Kill", kill.SerializeToString(), NAMESPACE, ASK)
                 wait = tasks.WaitRequest(container_id=container_id)
-                await self._call(f"{_TASKS}Wait", wait.SerializeToString(), _NAMESPACE, _ASK)
+                await self._caller.call(f"{_TASKS}Wait", wait.SerializeToString(), NAMESPACE, ASK)
             delete = tasks.DeleteTaskRequest(container_id=container_id)
-            await self._ask(f"{_TASKS}Delete", delete, tasks.DeleteResponse, _NAMESPACE)
+            await self._caller.ask(f"{_TASKS}Delete", delete, tasks.DeleteResponse, NAMESPACE)
         except RuntimeCallError as error:
             if error.code not in ("NOT_FOUND", "UNIMPLEMENTED"):
                 raise
@@ -212,39 +217,27 @@ class CriRuntime:
 
     async def _list(self, which: cri.ContainerFilter) -> Sequence[cri.Container]:
         request = cri.ListContainersRequest(filter=which)
-        return (await self._ask(f"{_CRI}ListContainers", request, cri.ListContainersResponse)).containers
+        found = (await self._caller.ask(f"{_CRI}ListContainers", request, cri.ListContainersResponse)).containers
+        for container in found:
+            if container.state == cri.CONTAINER_UNKNOWN and await self._never_ran(container.id):
+                container.state = cri.CONTAINER_EXITED
+        return found
 
-    async def _ask(self, method: str, request: Message, answer: type[M], metadata: Metadata = ()) -> M:
-        """Ask what changes nothing. A connection that was lost gets the time to be made again."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError) and error.code == "UNAVAILABLE"),
-            wait=wait_fixed(0.05),
-            stop=stop_after_delay(_RECONNECT),
-            reraise=True,
-        ):
-            with attempt:
-                response = await self._call(method, request.SerializeToString(), metadata, _ASK)
-        return answer.FromString(response)
+    async def _never_ran(self, container_id: str) -> bool:
+        """Whether a container that containerd knows nothing about has no process, and never had one.
 
-    async def _call(self, method: str, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:
+        containerd that was killed while it created a container finds it without a status, and says UNKNOWN; what it
+        says UNKNOWN of otherwise may be running, and counts so.
+        """
+        ending = await self.ending(container_id)
+        if ending is None or ending.started:
+            return False
+        request = tasks.GetRequest(container_id=container_id)
         try:
-            return await self._backend.unary(method)(request, timeout=timeout, metadata=tuple(metadata))
-        except aio.AioRpcError as error:
-            message = error.details() or ""
-            if self._backend.is_unreachable(error):
-                message = self._backend.unreachable_text(message)
-            code = "UNAVAILABLE" if _STARTING in message else error.code().name
-            details = next((value for key, value in error.trailing_metadata() or () if key == _DETAILS), b"")
-            raise RuntimeCallError(code, message, _bytes(details)) from error
-        except asyncio.CancelledError:
-            # grpc cancels the call of a closed channel in the same way as a caller does its task.
-            if (task := asyncio.current_task()) is None or task.cancelling():
-                raise
-            raise RuntimeCallError("CANCELLED", "the connection to containerd was closed") from None
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
+            await self._caller.ask(f"{_TASKS}Get", request, tasks.GetResponse, NAMESPACE)
+        except RuntimeCallError as error:
+            return error.code == "NOT_FOUND"
+        return False
 
 
 def _state(container: cri.Container) -> ContainerState:
@@ -254,7 +247,9 @@ def _state(container: cri.Container) -> ContainerState:
 def _container(found: cri.Container, pod: Pod | None) -> Container:
     pod = pod or _pod_of_labels(found)
     ref = ContainerRef(found.id, found.pod_sandbox_id, found.metadata.name, pod.name, pod.namespace, pod.uid)
-    return Container(ref, _state(found), dict(found.annotations), pod)
+    # A kubelet creates from an image's id, and says beside it what the pod's owner wrote.
+    image = found.image.user_specified_image or found.image.image
+    return Container(ref, _state(found), dict(found.annotations), pod, image)
 
 
 def _pod_of_labels(container: cri.Container) -> Pod:

@@ -1,4 +1,4 @@
-"""``httpGet`` hooks: one GET from the node's network namespace, answered or not.
+"""``httpGet`` hooks: one request from the node's network namespace, answered or not.
 
 What the request looks like and what counts as a delivery is the kubelet's (``lifecycle/handlers.go``,
 ``probe/http/request.go``), so that a declaration means the same here. What it leaves to Go's HTTP client is bounded
@@ -8,248 +8,110 @@ here, since a stop waits for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 from server import VERSION
-from server.handlers.target import Target, UnresolvedError, names_scheme, redirected, resolve
+from server.handlers.connector import connector
+from server.handlers.exchange import BODY_SECONDS, LINE_LIMIT, DeliveryError, Exchange, once
+from server.handlers.reach import CONNECT_SECONDS, POD_ONLY, Reach, is_own, to_address, trusted
+from server.handlers.target import RefusedError, Target, UnresolvedError, resolve
 from shim import texts
-from shim.lifecycle import HttpGetAction, printable
-from shim.records import Outcome
+from shim.actions import HttpGetAction
+from shim.errors import RuntimeCallError
+from shim.ports import Attempt
+from shim.records import Hook, Outcome
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shim.ports import Attempt
-
-    Header = tuple[str, str]
-
-#: How much of a body is read, in bytes: the kubelet's bound (``maxRespBodyLength``).
-BODY_LIMIT = 10 * 1024
-#: How much of it is kept, in bytes: the beginning.
-OUTPUT_LIMIT = 4 * 1024
-#: Seconds to find and reach the server, TLS included: Go's default, which is the kubelet's.
-CONNECT_SECONDS = 30.0
-#: Seconds to wait for a body once the headers are there: the delivery is made, the body only kept for the owner.
-BODY_SECONDS = 1.0
-MAX_REDIRECTS = 10
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: Set here and by nobody else: framing, and the identity that a receiver deduplicates on. Host is its own case.
-_RESERVED = frozenset(
-    {"host", "content-length", "transfer-encoding", "trailer", "hookshim-delivery", "hookshim-attempt"}
-)
-#: Not to be said in the clear when they were meant for TLS (Go's net/http, shouldCopyHeaderOnRedirect).
-_CREDENTIALS = frozenset({"authorization", "www-authenticate", "cookie", "cookie2"})
-#: What OpenSSL calls a first record that is none.
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
-#: Header lines this long are read; a receiver's answer counts whatever it is.
-_LINE_LIMIT = 64 * 1024
+#: Whether the sandbox of an id is ready (CRI ``SANDBOX_READY``). Raises RuntimeCallError.
+Ready = Callable[[str], Awaitable[bool]]
 
 
-class _PlainAnswerError(Exception):
-    """A TLS handshake was answered in something that is not TLS."""
-
-
-class _NoAnswerError(Exception):
-    """The request failed; out of a disguise that keeps aiohttp from sending it again."""
-
-    def __init__(self, error: aiohttp.ClientError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _DeliveryError(Exception):
-    """There was no response; the message says why, in words that hold nothing of what was sent or received."""
+async def _not_ready(_sandbox_id: str) -> bool:
+    return False
 
 
 class HttpHandler:
-    """Carries out ``httpGet`` actions. ``body_seconds`` bounds the wait for a body after its headers."""
+    """Carries out ``httpGet`` actions, within what ``reach`` allows.
 
-    def __init__(self, user_agent: str = f"hookshim/{VERSION}", body_seconds: float = BODY_SECONDS) -> None:
+    ``ready`` tells whether a sandbox still has its address. ``body_seconds`` bounds the wait for a body after its
+    headers.
+
+    A postStop is a POST with the container's identity and end as JSON, and delivered only by a status of 2xx unless
+    the hook says otherwise: it is there to tell somebody, who has not been told by an answer that refuses it.
+
+    TLS is not verified, as in Kubernetes, but for a node rule's URL, which is no pod's: that is held against the
+    node's certificates, and never tried again in plain HTTP.
+    """
+
+    def __init__(
+        self,
+        reach: Reach = POD_ONLY,
+        ready: Ready = _not_ready,
+        *,
+        user_agent: str = f"hookshim/{VERSION}",
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._reach = reach
+        self._ready = ready
         self._user_agent = user_agent
         self._body_seconds = body_seconds
 
     async def deliver(self, attempt: Attempt) -> Outcome:
-        """Send the request; any response is a success, whatever its status.
+        """Send the request; any response is a success, whatever its status, unless the hook expects certain ones.
 
         Cancelling it closes the connection at once.
         """
-        action = attempt.action
+        action = attempt.handler.action
         if not isinstance(action, HttpGetAction):
             raise TypeError(f"an httpGet handler was given {type(action).__name__}")
         try:
+            target, addresses = await self._target(action, attempt)
+            # Its store of certificates takes milliseconds to read.
+            tls = await asyncio.to_thread(ssl.create_default_context) if action.url else False
             # Closed with everything in it after each attempt: no connection, cookie or address outlives it.
             async with aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, ssl=False),
+                connector=connector(addresses, tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(connect=CONNECT_SECONDS),
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
                 auto_decompress=False,
                 trust_env=False,
-                middlewares=(_once,),
-                max_line_size=_LINE_LIMIT,
-                max_field_size=_LINE_LIMIT,
+                middlewares=(once,),
+                max_line_size=LINE_LIMIT,
+                max_field_size=LINE_LIMIT,
             ) as session:
-                exchange = _Exchange(session, action, attempt, self._user_agent, self._body_seconds)
-                return await exchange.run(resolve(action, attempt.container))
-        except (_DeliveryError, UnresolvedError) as error:
-            return Outcome(error=texts.failed(action, attempt.container.ref, str(error)))
+                exchange = Exchange(session, action, attempt, self._user_agent, self._body_seconds)
+                return await exchange.run(target)
+        except (DeliveryError, UnresolvedError) as error:
+            text = texts.failed(action, attempt.container.ref, str(error))
+            return Outcome(error=text, permanent=isinstance(error, RefusedError))
 
+    async def find(self, attempt: Attempt) -> Outcome | None:
+        """None: a request ends with the process that made it, and is made again."""
+        del attempt
+        return None
 
-class _Exchange:
-    """One attempt: the request, its redirects, and the answer that counts."""
+    async def _target(self, action: HttpGetAction, attempt: Attempt) -> tuple[Target, tuple[str, ...]]:
+        """Where to send it, and the only addresses to connect to. Raises UnresolvedError."""
+        by_default = not action.host and not action.url
+        if by_default:
+            await self._must_be_there(attempt)
+        target = resolve(action, attempt.container)
+        addresses = await self._reach.addresses(attempt, target.host)
+        pod = attempt.container.pod
+        if not by_default and not trusted(attempt) and any(is_own(pod, to_address(one)) for one in addresses):
+            await self._must_be_there(attempt)
+        return target, addresses
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        action: HttpGetAction,
-        attempt: Attempt,
-        user_agent: str,
-        body_seconds: float,
-    ) -> None:
-        self._session = session
-        self._host = next((value.strip() for name, value in action.headers if name.lower() == "host"), "")
-        self._headers = (
-            *_declared(action.headers, user_agent),
-            ("Hookshim-Delivery", attempt.delivery_id),
-            ("Hookshim-Attempt", str(attempt.number)),
-        )
-        self._body_seconds = body_seconds
-        # The answer is there before its body is: it must not be lost to a budget that ends while the body is awaited.
-        loop = asyncio.get_running_loop()
-        self._body_until = None if attempt.budget is None else loop.time() + attempt.budget - body_seconds / 4
-
-    async def run(self, target: Target) -> Outcome:
+    async def _must_be_there(self, attempt: Attempt) -> None:
+        """A pod that has ended has given its address back: another pod would be told what is not its business."""
+        if attempt.hook is not Hook.POST_STOP:
+            return
         try:
-            return await self._follow(target, self._headers)
-        except _PlainAnswerError as error:
-            if target.scheme == "http":
-                raise _DeliveryError(f"redirected; {error}") from None
-        plain = Target("http", target.host, target.port, target.path)
-        safe = tuple(header for header in self._headers if header[0].lower() != "authorization")
-        try:
-            return await self._follow(plain, safe)
-        except (_DeliveryError, _PlainAnswerError) as error:
-            raise _DeliveryError(f"https was answered in plain http, and then in http: {error}") from None
-
-    async def _follow(self, target: Target, headers: Sequence[Header]) -> Outcome:
-        host = self._host or target.authority
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._get(target, host, headers)
-            if isinstance(answer, Outcome):
-                return answer
-            following, relative = answer
-            if not relative:
-                host = following.authority
-            if (target.scheme, following.scheme) == ("https", "http"):
-                headers = tuple(header for header in headers if header[0].lower() not in _CREDENTIALS)
-            target = following
-        raise _DeliveryError(f"stopped after {MAX_REDIRECTS} redirects")
-
-    async def _get(self, target: Target, host: str, headers: Sequence[Header]) -> Outcome | tuple[Target, bool]:
-        """The outcome, or where to go on, and whether that was said relative to here."""
-        try:
-            async with self._session.get(
-                URL(target.url, encoded=True),
-                headers=CIMultiDict([("Host", host), *headers]),
-                allow_redirects=False,
-            ) as response:
-                location = response.headers.get("Location", "")
-                if response.status in _REDIRECTS and location:
-                    following = redirected(target, location)
-                    if following is not None:
-                        return following, not names_scheme(location)
-                return await self._outcome(response)
-        except _NoAnswerError as failed:
-            error = failed.error
-            reason = getattr(getattr(error, "os_error", None), "reason", None)
-            if isinstance(error, aiohttp.ClientConnectorSSLError) and reason in _NOT_TLS:
-                raise _PlainAnswerError("https was answered in plain http") from error
-            raise _DeliveryError(_reason(error, target)) from error
-
-    async def _outcome(self, response: aiohttp.ClientResponse) -> Outcome:
-        version = response.version
-        number = f"{version.major}.{version.minor}" if version else "?"
-        line = printable(f"HTTP/{number} {response.status} {response.reason or ''}".rstrip(), OUTPUT_LIMIT)
-        body = await self._body(response)
-        output = f"{line}\n".encode() + body[:OUTPUT_LIMIT]
-        return Outcome(http_status=response.status, output=output)
-
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        seconds = self._body_seconds
-        if self._body_until is not None:
-            left = self._body_until - asyncio.get_running_loop().time()
-            seconds = max(0.0, min(seconds, left))
-        body = bytearray()
-        # What has come is kept; that more does not come takes nothing from the delivery.
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-            async with asyncio.timeout(seconds):
-                while len(body) < BODY_LIMIT and (part := await response.content.read(BODY_LIMIT - len(body))):
-                    body += part
-        response.close()
-        return bytes(body)
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET again by itself when its connection breaks.
-
-    The journal would know of one delivery where there were two.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientError as error:
-        raise _NoAnswerError(error) from error
-
-
-def _declared(headers: Sequence[Header], user_agent: str) -> list[Header]:
-    """The declared headers with the kubelet's defaults: an empty User-Agent or Accept sends none at all."""
-    spelt: dict[str, str] = {}
-    # A name that is repeated in another case would replace the first in aiohttp: HTTP does not care how it is spelt.
-    values = [
-        (spelt.setdefault(name.lower(), name), value.strip(" \t"))
-        for name, value in headers
-        if name.lower() not in _RESERVED
-    ]
-    agents = [pair for pair in values if pair[0].lower() == "user-agent"] or [("User-Agent", user_agent)]
-    accepts = [pair for pair in values if pair[0].lower() == "accept"] or [("Accept", "*/*")]
-    others = [pair for pair in values if pair[0].lower() not in ("user-agent", "accept")]
-    if all(name.lower() != "connection" for name, _ in others):
-        others.append(("Connection", "close"))
-    # Go sends the first User-Agent alone, and takes the first Accept as the answer to whether there is one.
-    return [*(agents[:1] if agents[0][1] else ()), *(accepts if accepts[0][1] else ()), *others]
-
-
-def _reason(error: aiohttp.ClientError, target: Target) -> str:
-    where = target.authority
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            reason = f"connect to {where}: timed out after {CONNECT_SECONDS:g} s"
-        case aiohttp.ClientConnectorDNSError():
-            reason = f"no address found for host {target.host}"
-        case aiohttp.ClientConnectorSSLError():
-            reason = f"TLS handshake with {where}: {_words(error.os_error)}"
-        case aiohttp.ClientConnectorError():
-            reason = f"connect to {where}: {_words(error.os_error)}"
-        case aiohttp.ClientResponseError():
-            reason = f"{where} answered with something that is not HTTP"
-        case aiohttp.ServerDisconnectedError():
-            reason = f"{where} closed the connection without an answer"
-        case OSError():
-            reason = f"connection to {where}: {_words(error)}"
-        case _:
-            reason = f"request to {where}: {type(error).__name__}"
-    return reason
-
-
-def _words(error: OSError) -> str:
-    """An error in the system's words: those of the library hold addresses and OpenSSL's source lines."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "failed").lower().replace("_", " ")
-    return os.strerror(error.errno).lower() if error.errno else "failed"
+            ready = await self._ready(attempt.container.ref.sandbox_id)
+        except RuntimeCallError as error:
+            raise DeliveryError(f"the runtime does not say whether the pod is still there: {error.code}") from None
+        if not ready:
+            raise RefusedError("the pod is not ready any more, and its address may be another's")

@@ -1,4 +1,4 @@
-"""Where an ``httpGet`` goes: its address, port and request target, as the kubelet works them out.
+"""Where an ``httpGet`` or ``tcpSocket`` goes: its address, port and request target, as the kubelet works them out.
 
 It is apart from the client because these rules are Kubernetes' and Go's ``net/url``, and the client's are HTTP's.
 """
@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_from_bytes, urljoin, urlsplit
 
-from shim.lifecycle import printable
-
-if TYPE_CHECKING:
-    from shim.lifecycle import HttpGetAction
-    from shim.ports import Container
+from shim.actions import HttpGetAction, TcpSocketAction
+from shim.ports import Container
+from shim.strictjson import printable
 
 #: The kubelet's annotation on a container: a JSON list of name, hostPort, containerPort, protocol, hostIP.
 PORTS = "io.kubernetes.container.ports"
@@ -34,6 +31,10 @@ class UnresolvedError(Exception):
     """There is nowhere to send the request to; the message says why."""
 
 
+class RefusedError(UnresolvedError):
+    """It may not be reached, and another attempt would come to the same; the message says what, why and who allows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One URL, taken apart. ``path`` is the request target: the path and its query, ready for the wire."""
@@ -46,7 +47,7 @@ class Target:
     @property
     def authority(self) -> str:
         """``host:port``, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -54,13 +55,41 @@ class Target:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
+def authority(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def resolve(action: HttpGetAction, container: Container) -> Target:
     """Where a hook of this container goes.
 
+    Raises UnresolvedError if the pod has no address, the container no port of that name, or a rule's URL is none.
+    """
+    if action.url:
+        return _absolute_url(action.url)
+    host, port = endpoint(action, container)
+    return Target(action.scheme.lower(), host, port, request_target(action.path))
+
+
+def endpoint(action: HttpGetAction | TcpSocketAction, container: Container) -> tuple[str, int]:
+    """Host and port of a hook of this container.
+
     Raises UnresolvedError if the pod has no address, or the container no port of that name.
     """
-    host = action.host or _pod_address(container)
-    return Target(action.scheme.lower(), host, _port(action.port, container), request_target(action.path))
+    return action.host or _pod_address(container), _port(action.port, container)
+
+
+def _absolute_url(url: str) -> Target:
+    """A rule's URL: it has a host, and no user (a password in it would be in every table that shows the hook)."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        parts = urlsplit("")
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise UnresolvedError("the URL is not of the form http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH")
+    return Target(parts.scheme, parts.hostname, port, _wire(parts.path, "?" if parts.query else "", parts.query))
 
 
 def redirected(target: Target, location: str) -> Target | None:

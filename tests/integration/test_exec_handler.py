@@ -1,16 +1,25 @@
-"""An exec hook in a real container: what it is, what becomes of it, and what its record says."""
+"""An exec hook in a real container, by the native API and by ExecSync: what it is, what becomes of it, what is said.
+
+Whichever way it is run, its owner sees the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from server.backend import Backend
-from server.handlers.exec import OUTPUT_LIMIT, ExecHandler
+from server.handlers.exec import ExecHandler
+from server.handlers.exec_sync import SyncExec
+from server.handlers.native import NativeExec
+from server.native.caller import Caller
+from server.native.execs import UnsupportedError
+from server.native.outcome import OUTPUT_LIMIT
 from server.runtime import CriRuntime
-from shim.lifecycle import ExecAction, HttpGetAction
+from shim.actions import ExecAction, HttpGetAction, LifecycleHandler
 from shim.ports import Attempt, Container, Pod
 from shim.records import ContainerRef, ContainerState, Hook, Outcome
 from tests.support.containerd import PrivateContainerd
@@ -22,14 +31,17 @@ MAIN = ["/bin/sh", "-c", f"trap 'exit 0' TERM; sleep {FOREVER} & wait"]
 
 
 class Bench:
-    """A running container, and the handler on a connection of its own to its containerd."""
+    """A running container, and the handler on a connection of its own to its containerd; ``native`` or not."""
 
-    def __init__(self, containerd: PrivateContainerd, pod_name: str, directory: Path) -> None:
+    def __init__(self, containerd: PrivateContainerd, pod_name: str, directory: Path, *, native: bool) -> None:
         self.containerd = containerd
+        self.native = native
         self.pod = containerd.cri.run_pod(pod_name, namespace="ns", uid="uid")
-        self.shared = directory
+        self.shared = directory / "shared"
+        self.outputs = directory / "exec"
+        self.shared.mkdir()
         self.container = containerd.cri.create(
-            self.pod, "main", MAIN, mounts={directory: SHARED}, envs={"GREETING": "hello"}, working_dir="/tmp"
+            self.pod, "main", MAIN, mounts={self.shared: SHARED}, envs={"GREETING": "hello"}, working_dir="/tmp"
         )
         containerd.cri.start(self.container)
         self.pod_name = pod_name
@@ -39,16 +51,21 @@ class Bench:
         pod = Pod(self.pod, self.pod_name, "ns", "uid", {}, (), host_network=False)
         ref = ContainerRef(self.container, self.pod, "main", self.pod_name, "ns", "uid")
         container = Container(ref, ContainerState.RUNNING, {}, pod)
-        return Attempt("d1", 1, Hook.POST_START, ExecAction(command), container, budget)
+        return Attempt("d1", 1, Hook.POST_START, LifecycleHandler(ExecAction(command)), container, budget)
 
     async def deliver(self, *command: str, budget: float | None = None) -> Outcome:
         """Deliver it, but do not hang. To be called inside the running loop, which a connection belongs to."""
         backend = Backend(self.containerd.socket)
         try:
             async with asyncio.timeout(2 * PATIENCE):
-                return await ExecHandler(CriRuntime(backend)).deliver(self.attempt(*command, budget=budget))
+                return await self.handler(backend).deliver(self.attempt(*command, budget=budget))
         finally:
             await backend.close()
+
+    def handler(self, backend: Backend) -> ExecHandler:
+        """What the daemon has, on this connection."""
+        native = NativeExec(Caller(backend), self.outputs) if self.native else None
+        return ExecHandler(CriRuntime(backend), native)
 
     def failure(self, command: str, why: str) -> str:
         """The kubelet's sentence."""
@@ -61,10 +78,16 @@ class Bench:
         return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.fixture(params=["native", "ExecSync"])
+def bench(request: pytest.FixtureRequest, any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path) -> Bench:
+    """On every containerd of the run, both ways."""
+    return Bench(any_containerd, pod_name, tmp_path, native=request.param == "native")
+
+
 @pytest.fixture
-def bench(any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path) -> Bench:
-    """On every containerd of the run."""
-    return Bench(any_containerd, pod_name, tmp_path)
+def sync_bench(any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path) -> Bench:
+    """On every containerd of the run, by ExecSync."""
+    return Bench(any_containerd, pod_name, tmp_path, native=False)
 
 
 async def begun(bench: Bench, *command: str) -> asyncio.Task[Outcome]:
@@ -139,8 +162,9 @@ async def test_control_characters_of_a_command_are_escaped_in_its_texts(bench: B
         assert r"\x1b[2J\n" in outcome.error
 
 
-async def test_the_runtime_ends_a_command_at_the_budget_rounded_up(bench: Bench) -> None:
-    """For a daemon that is no longer there to do it; the text says after how long."""
+async def test_the_runtime_ends_a_command_at_the_budget_rounded_up(sync_bench: Bench) -> None:
+    """With ExecSync: for a daemon that is no longer there to do it; the text says after how long."""
+    bench = sync_bench
     seconds = str(FOREVER)[:-1] + "1"
     outcome = await bench.deliver("sleep", seconds, budget=0.2)
     assert outcome == Outcome(error=bench.failure(f"sleep {seconds}", "timed out after 1 s"))
@@ -148,7 +172,7 @@ async def test_the_runtime_ends_a_command_at_the_budget_rounded_up(bench: Bench)
 
 
 async def test_cancelling_ends_the_call_and_not_the_channel(bench: Bench) -> None:
-    """It is containerd's to kill the command then, which it does not always do; the next command is run."""
+    """The next command is run; by ExecSync it is containerd that kills the first, which it does not always do."""
     task = await begun(bench, "sh", "-c", f"echo >>{SHARED}/log; exec sleep {FOREVER}")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -168,15 +192,17 @@ async def test_a_container_that_has_ended_runs_no_command(bench: Bench) -> None:
     """The runtime's words say the state it is in."""
     await asyncio.to_thread(bench.containerd.cri.stop, bench.container, 0)
     outcome = await bench.deliver("true")
-    assert outcome.error == bench.failure("true", "failed to exec in container: container is in CONTAINER_EXITED state")
+    assert outcome.error.startswith(bench.failure("true", "failed to exec in container: "))
+    assert "container is in CONTAINER_EXITED state" in outcome.error or "not found" in outcome.error
     assert outcome.exit_status is None
 
 
+@pytest.mark.parametrize("native", [True, False])
 async def test_a_command_is_sent_when_containerd_is_back(
-    own_containerd: PrivateContainerd, pod_name: str, tmp_path: Path
+    own_containerd: PrivateContainerd, pod_name: str, tmp_path: Path, *, native: bool
 ) -> None:
     """A hook that is due while containerd restarts is not lost to it."""
-    bench = Bench(own_containerd, pod_name, tmp_path)
+    bench = Bench(own_containerd, pod_name, tmp_path, native=native)
     own_containerd.kill()
     task = asyncio.create_task(bench.deliver("sh", "-c", f"echo >>{SHARED}/log"))
     await asyncio.to_thread(own_containerd.launch)
@@ -187,8 +213,8 @@ async def test_a_command_is_sent_when_containerd_is_back(
 async def test_a_command_whose_status_is_lost_with_containerd_is_sent_again(
     own_containerd: PrivateContainerd, pod_name: str, tmp_path: Path
 ) -> None:
-    """At least once: that the connection ended is not the hook's outcome."""
-    bench = Bench(own_containerd, pod_name, tmp_path)
+    """With ExecSync, at least once: that the connection ended is not the hook's outcome."""
+    bench = Bench(own_containerd, pod_name, tmp_path, native=False)
     first = f"echo >>{SHARED}/log; [ $(wc -l <{SHARED}/log) -gt 1 ] || sleep {FOREVER}"
     task = await begun(bench, "sh", "-c", first)
     await asyncio.to_thread(own_containerd.restart)
@@ -198,9 +224,31 @@ async def test_a_command_whose_status_is_lost_with_containerd_is_sent_again(
 
 async def test_another_kind_of_action_is_a_bug(bench: Bench) -> None:
     """It is said, not recorded as the hook's failure."""
-    attempt = bench.attempt("true")
-    wrong = Attempt("d1", 1, attempt.hook, HttpGetAction(80), attempt.container, None)
+    wrong = dataclasses.replace(bench.attempt("true"), handler=LifecycleHandler(HttpGetAction(80)))
     backend = Backend(bench.containerd.socket)
     with pytest.raises(TypeError, match="HttpGetAction"):
-        await ExecHandler(CriRuntime(backend)).deliver(wrong)
+        await bench.handler(backend).deliver(wrong)
+    await backend.close()
+
+
+async def test_a_container_that_the_native_api_does_not_have_is_run_by_execsync(sync_bench: Bench) -> None:
+    """Another namespace or another kind of shim is none of ours: nothing was begun, and ExecSync's word counts."""
+    bench = dataclasses.replace(sync_bench.attempt("true").container.ref, id="nobody")
+    attempt = sync_bench.attempt("true")
+    attempt = dataclasses.replace(attempt, container=dataclasses.replace(attempt.container, ref=bench))
+    backend = Backend(sync_bench.containerd.socket)
+    native = NativeExec(Caller(backend), sync_bench.outputs)
+    for call in (native.deliver, native.find):
+        with pytest.raises(UnsupportedError):
+            await call(attempt)
+    handler = ExecHandler(CriRuntime(backend), native)
+    assert await handler.deliver(attempt) == await SyncExec(CriRuntime(backend)).deliver(attempt)
+    assert await handler.find(attempt) is None
+    await backend.close()
+
+
+async def test_what_execsync_runs_is_never_found(sync_bench: Bench) -> None:
+    """It has died with its daemon, as far as anybody can know."""
+    backend = Backend(sync_bench.containerd.socket)
+    assert await sync_bench.handler(backend).find(sync_bench.attempt("true")) is None
     await backend.close()

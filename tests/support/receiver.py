@@ -1,4 +1,4 @@
-"""A real HTTP server that httpGet hooks call: it remembers every request and answers as it is told."""
+"""A real HTTP server that httpGet hooks call (GET or POST): it remembers each request and answers as it is told."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Request:
     path: str
     headers: tuple[tuple[str, str], ...]
     at: float
+    body: bytes = b""
 
     def header(self, name: str) -> str | None:
         """The first header of that name."""
@@ -57,13 +58,17 @@ class Receiver:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 now = time.monotonic()
-                record.requests.append(Request(self.command, self.path, tuple(self.headers.items()), now))
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                record.requests.append(Request(self.command, self.path, tuple(self.headers.items()), now, body))
                 behaviour = record.behaviours.get(urlsplit(self.path).path, Behaviour())
                 _wait(behaviour, record.ended)
                 self.send_response(behaviour.status)
                 self.send_header("Content-Length", str(len(behaviour.body)))
                 self.end_headers()
                 self.wfile.write(behaviour.body)
+
+            def do_POST(self) -> None:
+                self.do_GET()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
                 pass

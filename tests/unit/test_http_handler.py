@@ -1,4 +1,7 @@
-"""What an httpGet hook sends and what it makes of the answer, against real servers on loopback."""
+"""What an httpGet hook sends and what it makes of the answer, against real servers on loopback.
+
+The pod is on the host's network here, so that loopback is its own address; test_reach.py has the others.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,147 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server import VERSION
-from server.handlers.http import BODY_LIMIT, HttpHandler
+from server.handlers.exchange import BODY_LIMIT
+from server.handlers.http import HttpHandler
 from server.handlers.target import PORTS, Target, UnresolvedError, redirected, request_target
-from shim.lifecycle import ExecAction, HttpGetAction
-from shim.ports import Attempt, Container, Pod
-from shim.records import ContainerRef, ContainerState, Hook, Outcome
-
-#: What a hang is. Generous: no test gets near it but by failing.
-PATIENCE = 30.0
-
-#: A key and a certificate for another name than the server's, for loopback alone; nothing verifies either.
-KEY = """
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgKenW5qxvuG2c/kHl
-iYf2P4KfQBWR+xNdDhi2iVMQdAahRANCAARuIuOXTwav/l2m0LCzbOmzxUtpfEWM
-D0n1vVXDuhPaCgYx0Ku0AmlPd89WXIAxzrkEWWcon1kOI+2+jumdWKDB
-"""
-CERTIFICATE = """
-MIIBjzCCATWgAwIBAgIUOQAQs/HzLIgH7/GecwIXnKony80wCgYIKoZIzj0EAwIw
-HDEaMBgGA1UEAwwRZWxzZXdoZXJlLmludmFsaWQwIBcNMjYxMTIxMDczMTUwWhgP
-MjEyNjEwMjgwNzMxNTBaMBwxGjAYBgNVBAMMEWVsc2V3aGVyZS5pbnZhbGlkMFkw
-EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbiLjl08Gr/5dptCws2zps8VLaXxFjA9J
-9b1Vw7oT2goGMdCrtAJpT3fPVlyAMc65BFlnKJ9ZDiPtvo7pnVigwaNTMFEwHQYD
-VR0OBBYEFLW8FC4AF9licqPnvjp0dGjS8X+/MB8GA1UdIwQYMBaAFLW8FC4AF9li
-cqPnvjp0dGjS8X+/MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIh
-ALrRAo995BGk7UlW5ZSH9QQGnkVAfQGycSOHLDZ8d9qGAiBhn3ZyGZOpcB8DG+ac
-blfCw/yLurUPy/mVdn7HUEIM+g==
-"""
-
-Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-TEXT = 'HTTP lifecycle hook (/stop) for Container "web" in Pod "pod_ns(uid)" failed - error: '
-
-
-@dataclass
-class Peer:
-    """A server that notes each request's head and answers the n-th as told, later ones as the last."""
-
-    port: int
-    answers: tuple[Answer, ...]
-    heads: list[str] = field(default_factory=list)
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: one request, the answer, and then whatever the client does until it leaves."""
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.heads.append(head.decode().removesuffix("\r\n\r\n"))
-                self.asked.set()
-                answer = self.answers[min(len(self.heads), len(self.answers)) - 1]
-                if isinstance(answer, bytes):
-                    writer.write(answer)
-                    await writer.drain()
-                else:
-                    await answer(reader, writer)
-                if not writer.is_closing():
-                    await reader.read()
-            self.left.set()
-        finally:
-            writer.transport.abort()
-
-    def lines(self, index: int = 0) -> list[str]:
-        """The head of one request, line by line."""
-        return self.heads[index].split("\r\n")
-
-    def header(self, name: str, index: int = 0) -> list[str]:
-        """All values of one header, in order."""
-        pairs = (line.partition(": ") for line in self.lines(index)[1:])
-        return [value for key, _, value in pairs if key.lower() == name.lower()]
-
-
-@asynccontextmanager
-async def peer(*answers: Answer, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """A peer that listens for the length of a block and has no connection afterwards."""
-    made = Peer(0, answers or (OK,))
-    connections: set[asyncio.Task[None]] = set()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(made.serve(reader, writer))
-        connections.add(task)
-
-    server = await asyncio.start_server(accept, host, 0, ssl=tls)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        ended = await asyncio.gather(*connections, return_exceptions=True)
-        await server.wait_closed()
-        await asyncio.sleep(0)  # a transport that was aborted closes its socket in the loop's next turn
-        failures = [one for one in ended if isinstance(one, Exception)]
-        if failures:
-            raise ExceptionGroup("the test's own server failed", failures)
+from shim.actions import ExecAction, HttpGetAction
+from shim.records import Outcome
+from tests.unit.handler_bed import OK, PATIENCE, TEXT, Answer, attempt, deliver, get, peer, untrusted
 
 
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
     """A server's TLS, with a certificate that nobody should trust."""
-    pem = tmp_path / "server.pem"
-    parts = (("PRIVATE KEY", KEY), ("CERTIFICATE", CERTIFICATE))
-    pem.write_text("".join(f"-----BEGIN {kind}-----{body}-----END {kind}-----\n" for kind, body in parts))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
-
-
-def attempt(
-    action: HttpGetAction | ExecAction,
-    *,
-    ips: tuple[str, ...] = ("127.0.0.1",),
-    host_network: bool = False,
-    annotations: dict[str, str] | None = None,
-    budget: float | None = None,
-) -> Attempt:
-    """The second attempt of delivery d1, a PreStop of container web."""
-    return Attempt(
-        delivery_id="d1",
-        number=2,
-        hook=Hook.PRE_STOP,
-        action=action,
-        container=Container(
-            ref=ContainerRef("c1", "s1", "web", "pod", "ns", "uid"),
-            state=ContainerState.RUNNING,
-            annotations=annotations or {},
-            pod=Pod("s1", "pod", "ns", "uid", {}, ips, host_network),
-        ),
-        budget=budget,
-    )
-
-
-async def deliver(made: Attempt, body_seconds: float = 1.0) -> Outcome:
-    """Deliver, but do not hang."""
-    async with asyncio.timeout(PATIENCE):
-        return await HttpHandler(body_seconds=body_seconds).deliver(made)
-
-
-async def get(port: int | str, path: str = "/stop", body_seconds: float = 1.0, **more: object) -> Outcome:
-    """Deliver a plain httpGet to the pod's own address."""
-    return await deliver(attempt(HttpGetAction(port, path, **more)), body_seconds)  # type: ignore[arg-type] # the fields of the action, by name
+    return untrusted(tmp_path)
 
 
 async def test_a_request_is_the_kubelets_with_an_identity() -> None:
@@ -218,22 +89,14 @@ async def test_a_careless_response_is_a_delivery_too(answer: bytes) -> None:
 async def test_a_pod_on_the_hosts_network_is_reached_on_loopback() -> None:
     """The runtime reports no address for it, and the kubelet's hook would fail."""
     async with peer() as server:
-        outcome = await deliver(attempt(HttpGetAction(server.port), ips=(), host_network=True))
+        outcome = await deliver(attempt(HttpGetAction(server.port)))
     assert outcome.succeeded
-
-
-async def test_an_ipv6_pod_is_reached() -> None:
-    """Its address stands in brackets, in the URL and in Host."""
-    async with peer(host="::1") as server:
-        outcome = await deliver(attempt(HttpGetAction(server.port), ips=("::1", "127.0.0.1")))
-    assert outcome.succeeded
-    assert server.header("Host") == [f"[::1]:{server.port}"]
 
 
 async def test_a_declared_host_is_where_the_request_goes() -> None:
     """Instead of the pod's address, which then is not needed at all."""
     async with peer() as server:
-        outcome = await deliver(attempt(HttpGetAction(server.port, host="localhost"), ips=()))
+        outcome = await deliver(attempt(HttpGetAction(server.port, host="localhost")))
     assert outcome.succeeded
     assert server.header("Host") == [f"localhost:{server.port}"]
 
@@ -278,7 +141,7 @@ async def test_a_port_that_is_not_there_fails_the_hook(annotations: dict[str, st
 
 async def test_a_pod_without_an_address_fails_the_hook() -> None:
     """It is said in the kubelet's sentence."""
-    outcome = await deliver(attempt(HttpGetAction(1, "/stop"), ips=()))
+    outcome = await deliver(attempt(HttpGetAction(1, "/stop"), host_network=False))
     assert outcome == Outcome(error=TEXT + "the pod has no IP address")
 
 

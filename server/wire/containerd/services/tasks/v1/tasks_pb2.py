@@ -22,31 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(containerd/services/tasks/v1/tasks.proto\x12\x1c\x63ontainerd.services.tasks.v1\"\x83\x01\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x34\n\x06status\x18\x04 \x01(\x0e\x32$.containerd.services.tasks.v1.Status\x12\x13\n\x0b\x65xit_status\x18\t \x01(\r\"3\n\nGetRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"E\n\x0bGetResponse\x12\x36\n\x07process\x18\x01 \x01(\x0b\x32%.containerd.services.tasks.v1.Process\"Q\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"4\n\x0bWaitRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"#\n\x0cWaitResponse\x12\x13\n\x0b\x65xit_status\x18\x01 \x01(\r\")\n\x11\x44\x65leteTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\">\n\x0e\x44\x65leteResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(containerd/services/tasks/v1/tasks.proto\x12\x1c\x63ontainerd.services.tasks.v1\x1a\x19google/protobuf/any.proto\"\x83\x01\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x34\n\x06status\x18\x04 \x01(\x0e\x32$.containerd.services.tasks.v1.Status\x12\x13\n\x0b\x65xit_status\x18\t \x01(\r\"3\n\nGetRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"E\n\x0bGetResponse\x12\x36\n\x07process\x18\x01 \x01(\x0b\x32%.containerd.services.tasks.v1.Process\"\xa0\x01\n\x12\x45xecProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\t\x12\x0e\n\x06stdout\x18\x03 \x01(\t\x12\x0e\n\x06stderr\x18\x04 \x01(\t\x12\x10\n\x08terminal\x18\x05 \x01(\x08\x12\"\n\x04spec\x18\x06 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0f\n\x07\x65xec_id\x18\x07 \x01(\t\"5\n\x0cStartRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"\x1c\n\rStartResponse\x12\x0b\n\x03pid\x18\x01 \x01(\r\"Q\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"4\n\x0bWaitRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"#\n\x0cWaitResponse\x12\x13\n\x0b\x65xit_status\x18\x01 \x01(\r\")\n\x11\x44\x65leteTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"=\n\x14\x44\x65leteProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\">\n\x0e\x44\x65leteResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'containerd.services.tasks.v1.tasks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=613
-  _globals['_STATUS']._serialized_end=698
-  _globals['_PROCESS']._serialized_start=75
-  _globals['_PROCESS']._serialized_end=206
-  _globals['_GETREQUEST']._serialized_start=208
-  _globals['_GETREQUEST']._serialized_end=259
-  _globals['_GETRESPONSE']._serialized_start=261
-  _globals['_GETRESPONSE']._serialized_end=330
-  _globals['_KILLREQUEST']._serialized_start=332
-  _globals['_KILLREQUEST']._serialized_end=413
-  _globals['_WAITREQUEST']._serialized_start=415
-  _globals['_WAITREQUEST']._serialized_end=467
-  _globals['_WAITRESPONSE']._serialized_start=469
-  _globals['_WAITRESPONSE']._serialized_end=504
-  _globals['_DELETETASKREQUEST']._serialized_start=506
-  _globals['_DELETETASKREQUEST']._serialized_end=547
-  _globals['_DELETERESPONSE']._serialized_start=549
-  _globals['_DELETERESPONSE']._serialized_end=611
+  _globals['_STATUS']._serialized_start=951
+  _globals['_STATUS']._serialized_end=1036
+  _globals['_PROCESS']._serialized_start=102
+  _globals['_PROCESS']._serialized_end=233
+  _globals['_GETREQUEST']._serialized_start=235
+  _globals['_GETREQUEST']._serialized_end=286
+  _globals['_GETRESPONSE']._serialized_start=288
+  _globals['_GETRESPONSE']._serialized_end=357
+  _globals['_EXECPROCESSREQUEST']._serialized_start=360
+  _globals['_EXECPROCESSREQUEST']._serialized_end=520
+  _globals['_STARTREQUEST']._serialized_start=522
+  _globals['_STARTREQUEST']._serialized_end=575
+  _globals['_STARTRESPONSE']._serialized_start=577
+  _globals['_STARTRESPONSE']._serialized_end=605
+  _globals['_KILLREQUEST']._serialized_start=607
+  _globals['_KILLREQUEST']._serialized_end=688
+  _globals['_WAITREQUEST']._serialized_start=690
+  _globals['_WAITREQUEST']._serialized_end=742
+  _globals['_WAITRESPONSE']._serialized_start=744
+  _globals['_WAITRESPONSE']._serialized_end=779
+  _globals['_DELETETASKREQUEST']._serialized_start=781
+  _globals['_DELETETASKREQUEST']._serialized_end=822
+  _globals['_DELETEPROCESSREQUEST']._serialized_start=824
+  _globals['_DELETEPROCESSREQUEST']._serialized_end=885
+  _globals['_DELETERESPONSE']._serialized_start=887
+  _globals['_DELETERESPONSE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)
