@@ -9,27 +9,23 @@ named), the environment (``HOOKSHIM_LOG_FORMAT`` sets ``log.format``), the comma
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from server import toml
 from server.log import LogFormat, LogLevel, printable
+from server.values import BECAUSE, SOCKET_TEXT, AbsolutePath, HostGlobs, Networks, SocketPath
 from shim.errors import HookshimError
 
 DEFAULT_FILE: Final = Path("/etc/hookshim/config.toml")
 FILE_VARIABLE: Final = "HOOKSHIM_CONFIG"
-
-#: What a kernel takes as a unix socket's path, without the byte that ends it (unix(7), sun_path).
-SOCKET_PATH_BYTES: Final = 107
 
 _PREFIX: Final = "HOOKSHIM_"
 
@@ -42,9 +38,6 @@ _SERVICE_VARIABLE: Final = re.compile(
     r"HOOKSHIM_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
-#: Characters of a value that an error shows.
-_SHOWN: Final = 100
-
 
 class ConfigError(HookshimError):
     """The configuration is refused. ``problems`` has a line for each thing that is wrong; the text has them all."""
@@ -55,36 +48,12 @@ class ConfigError(HookshimError):
         self.problems = tuple(problems)
 
 
-def _path(value: object) -> Path:
-    text = str(value) if isinstance(value, Path) else value
-    if not isinstance(text, str):
-        raise PydanticCustomError("path", "it is not a string")
-    if not text.startswith("/"):
-        raise PydanticCustomError("path", "it does not begin with /")
-    if not text.isprintable():
-        raise PydanticCustomError("path", "it has a character that cannot be seen")
-    return Path(text)
-
-
-def _socket(value: object) -> Path:
-    path = _path(value.removeprefix("unix://") if isinstance(value, str) else value)
-    size = len(os.fsencode(path))
-    if size > SOCKET_PATH_BYTES:
-        raise PydanticCustomError("path", "it has {size} bytes", {"size": size})
-    if str(value).endswith("/"):
-        raise PydanticCustomError("path", "it names a directory")
-    return path
-
-
-SocketPath = Annotated[Path, PlainValidator(_socket)]
-_SOCKET_TEXT = f"an absolute path of at most {SOCKET_PATH_BYTES} bytes, with or without unix:// before it"
-
-
 def _one_of(literal: object) -> str:
     return "one of " + ", ".join(f'"{value}"' for value in get_args(literal))
 
 
 ZeroTimeout = Literal["run", "skip"]
+KubeletPreStop = Literal["off", "ensure"]
 OnCorrupt = Literal["replace", "refuse"]
 
 
@@ -97,22 +66,34 @@ class LogConfig(BaseModel):
     format: LogFormat = Field(default="auto", description=_one_of(LogFormat))
 
 
+class ReachConfig(BaseModel):
+    """``[reach]``: what an annotation's httpGet and tcpSocket may name beside their pod's own address.
+
+    ``hosts`` are globs for names, where ``*`` also takes dots and case does not count; ``cidrs`` are networks.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    hosts: HostGlobs = Field(default=(), description="a list of host names, in which * and ? may stand")
+    cidrs: Networks = Field(default=(), description="a list of networks, as 10.0.0.0/8 or fd00::/8")
+
+
 class Settings(BaseModel):
     """The settings, each checked alone. A field's description is what an error says was expected.
 
     ``drain_seconds``: how long SIGTERM lets hooks and calls in flight go on. ``default_grace_seconds``: a hook's
     budget at a stop with timeout 0, if the pod has no termination grace annotation. ``zero_timeout``: what PreStop
     does at such a stop. ``on_corrupt``: a damaged journal is set aside and a new one begun, or the daemon does not
-    start. ``retention_hours``: how long what has ended stays in the journal.
+    start. ``retention_hours``: how long what has ended stays in the journal. ``hooks_dir``: where the node's own rules
+    are. ``kubelet_prestop``: whether a preStop that the kubelet owes is run at a stop. ``post_stop_hours``: how long a
+    postStop is tried.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    state_dir: Annotated[Path, PlainValidator(_path)] = Field(
-        default=Path("/var/lib/hookshim"), description="an absolute path"
-    )
-    listen: SocketPath = Field(default=Path("/run/hookshim/hookshim.sock"), description=_SOCKET_TEXT)
-    containerd: SocketPath = Field(default=Path("/run/containerd/containerd.sock"), description=_SOCKET_TEXT)
+    state_dir: AbsolutePath = Field(default=Path("/var/lib/hookshim"), description="an absolute path")
+    listen: SocketPath = Field(default=Path("/run/hookshim/hookshim.sock"), description=SOCKET_TEXT)
+    containerd: SocketPath = Field(default=Path("/run/containerd/containerd.sock"), description=SOCKET_TEXT)
     drain_seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more")
     default_grace_seconds: float = Field(
         default=30.0, gt=0, allow_inf_nan=False, description="a number of seconds, more than 0"
@@ -122,6 +103,12 @@ class Settings(BaseModel):
     retention_hours: float = Field(
         default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
     )
+    hooks_dir: AbsolutePath = Field(default=Path("/etc/hookshim/hooks.d"), description="an absolute path")
+    kubelet_prestop: KubeletPreStop = Field(default="off", description=_one_of(KubeletPreStop))
+    post_stop_hours: float = Field(
+        default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
+    )
+    reach: ReachConfig = Field(default=ReachConfig(), description="a table, [reach]")
     log: LogConfig = Field(default=LogConfig(), description="a table, [log]")
 
 
@@ -136,6 +123,10 @@ class Config(Settings):
         return self
 
 
+#: A value as TOML can have it.
+Plain = str | float
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration and, for each setting's path (``log.format``), the source of its value."""
@@ -143,13 +134,17 @@ class Loaded:
     config: Config
     sources: dict[str, str]
 
-    def settings(self) -> Iterator[tuple[str, str | float, str]]:
-        """Each setting's path, value (paths as text) and source, the top level first."""
+    def settings(self) -> Iterator[tuple[str, Plain | list[Plain], str]]:
+        """Each setting's path, value (what is no number as text) and source, the top level first."""
         for path, source in self.sources.items():
             value: Any = self.config
             for name in path.split("."):
                 value = getattr(value, name)
-            yield path, value if isinstance(value, float) else str(value), source
+            yield path, [_plain(one) for one in value] if isinstance(value, tuple) else _plain(value), source
+
+
+def _plain(value: object) -> Plain:
+    return value if isinstance(value, float) else str(value)
 
 
 def _descriptions(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -206,14 +201,14 @@ def load(
     merged: dict[str, Any] = {}
     sources = dict.fromkeys(SETTINGS, "default")
     for values, names in layers:
-        merged |= values | {"log": merged.get("log", {}) | values.get("log", {})}
+        merged = _over(merged, values)
         sources |= {path: names[path] for path in SETTINGS if _has(values, path)}
     try:
         config = Config.model_validate(merged)
     except ValidationError:
         # Every value was checked alone: what is left is the two sockets.
         which = ", ".join(f"{path} from {sources[path]}" for path in ("listen", "containerd"))
-        found_text = _found(str(merged.get("listen", Config.model_fields["listen"].default)))
+        found_text = toml.found(str(merged.get("listen", Config.model_fields["listen"].default)))
         problems.append(f"listen and containerd are the same socket, {found_text} ({which}); expected two")
     if problems:
         raise ConfigError(problems)
@@ -222,28 +217,15 @@ def load(
 
 def _read(file: Path, problems: list[str], *, required: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode())
+        return toml.parse(file.read_bytes())
     except FileNotFoundError:
         if required:
             problems.append(f"{file}: there is no such file")
     except OSError as error:
         problems.append(f"{file}: cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        problems.append(f"{file}: line {line}: expected UTF-8; found byte 0x{error.object[error.start]:02x}")
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what a number or a nesting too large causes
-        problems.append(f"{file}: {_toml_text(str(error), file)}")
+    except toml.TomlError as error:
+        problems.append(f"{file}: {error}")
     return {}
-
-
-def _toml_text(error: str, file: Path) -> str:
-    place = re.fullmatch(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", error)
-    if place is None:
-        return f"expected TOML: {printable(error)}"
-    if place["line"] is None:
-        last = len(file.read_text().splitlines())
-        return f"line {last}, at the end of the file: expected TOML: {printable(place['what'])}"
-    return f"line {place['line']}, column {place['column']}: expected TOML: {printable(place['what'])}"
 
 
 def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
@@ -255,6 +237,14 @@ def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
             table = table.setdefault(part, {})
         table[name] = value
     return nested
+
+
+def _over(below: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sources together: what ``values`` has wins, also inside a table."""
+    return {
+        **below,
+        **{name: _over(below.get(name, {}), one) if isinstance(one, dict) else one for name, one in values.items()},
+    }
 
 
 def _has(nested: Mapping[str, Any], path: str) -> bool:
@@ -290,26 +280,14 @@ def _path_of(error: ErrorDetails) -> str:
 def _problem(error: ErrorDetails) -> str:
     path = _path_of(error)
     if error["type"] == "extra_forbidden":
-        return f"{printable(path)}: unknown key; {_suggestion(path, SETTINGS)}"
+        return f"{printable(path)}: unknown key; {toml.suggestion(path, SETTINGS)}"
     expected = SETTINGS.get(path) or str(Settings.model_fields[path].description)
-    because = f" ({error['msg']})" if error["type"] == "path" else ""
-    return f"{path}: expected {expected}; found {_found(error['input'])}{because}"
-
-
-def _found(value: object) -> str:
-    text = printable(json.dumps(value, ensure_ascii=False, default=str))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    because = f" ({error['msg']})" if error["type"] == BECAUSE else ""
+    return f"{path}: expected {expected}; found {toml.found(error['input'])}{because}"
 
 
 def _unknown_variables(environ: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[str]:
     known = (*variables.values(), *_OTHER_VARIABLES)
     for name in sorted(environ):
         if name.startswith(_PREFIX) and name not in known and not _SERVICE_VARIABLE.fullmatch(name):
-            yield f"environment variable {printable(name)}: unknown variable; {_suggestion(name, known)}"
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    # Punctuation and case do not count.
-    spellings = {re.sub(r"\W", "_", name).lower(): name for name in known}
-    near = difflib.get_close_matches(re.sub(r"\W", "_", word).lower(), spellings, n=1)
-    return f"did you mean {spellings[near[0]]}?" if near else "known are " + ", ".join(spellings.values())
+            yield f"environment variable {printable(name)}: unknown variable; {toml.suggestion(name, known)}"

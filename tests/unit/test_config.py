@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ SOCKET = "an absolute path of at most 107 bytes, with or without unix:// before 
 LEVELS = '"debug", "info", "warning", "error"'
 KEYS = (
     "state_dir, listen, containerd, drain_seconds, default_grace_seconds, zero_timeout, on_corrupt, retention_hours, "
-    "log.level, log.format"
+    "hooks_dir, kubelet_prestop, post_stop_hours, reach.hosts, reach.cidrs, log.level, log.format"
 )
 LONG = "/" + "a" * 107
 
@@ -27,6 +28,15 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "zero_timeout": ('"skip"', "skip", "skip"),
     "on_corrupt": ('"refuse"', "refuse", "refuse"),
     "retention_hours": ("0.5", "0.5", 0.5),
+    "hooks_dir": ('"/srv/h"', "/srv/h", Path("/srv/h")),
+    "kubelet_prestop": ('"ensure"', "ensure", "ensure"),
+    "post_stop_hours": ("48", "48", 48.0),
+    "reach.hosts": ('["*.example.com", "db-?"]', " *.example.com, db-?,", ("*.example.com", "db-?")),
+    "reach.cidrs": (
+        '["10.0.0.0/8", "fd00::/8", "192.0.2.1"]',
+        "10.0.0.0/8,fd00::/8,192.0.2.1",
+        (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"), IPv4Network("192.0.2.1/32")),
+    ),
     "log.level": ('"debug"', "debug", "debug"),
     "log.format": ('"json"', "json", "json"),
 }
@@ -35,7 +45,13 @@ GOOD: dict[str, tuple[str, str, object]] = {
 BAD_FILES: list[tuple[str, list[str]]] = [
     ('statedir = "/x"', ["statedir: unknown key; did you mean state_dir?"]),
     ('log-level = "info"', ["log-level: unknown key; did you mean log.level?"]),
-    ("hooks = 1", [f"hooks: unknown key; known are {KEYS}"]),
+    ("colour = 1", [f"colour: unknown key; known are {KEYS}"]),
+    ("hook_dir = 1", ["hook_dir: unknown key; did you mean hooks_dir?"]),
+    ('[reach]\nhost = "x"', ["reach.host: unknown key; did you mean reach.hosts?"]),
+    ("reach = 1", ["reach: expected a table, [reach]; found 1"]),
+    ('hooks_dir = "x"', ['hooks_dir: expected an absolute path; found "x" (it does not begin with /)']),
+    ("kubelet_prestop = true", ['kubelet_prestop: expected one of "off", "ensure"; found true']),
+    ("post_stop_hours = 0", ["post_stop_hours: expected a number of hours, more than 0; found 0"]),
     ('[log]\nlevle = "info"', ["log.levle: unknown key; did you mean log.level?"]),
     ('"a\\u001b[31mb" = 1', [f"a\\x1b[31mb: unknown key; known are {KEYS}"]),
     ("state_dir = 3", ["state_dir: expected an absolute path; found 3 (it is not a string)"]),
@@ -158,6 +174,11 @@ def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
         "zero_timeout": "run",
         "on_corrupt": "replace",
         "retention_hours": 24.0,
+        "hooks_dir": Path("/etc/hookshim/hooks.d"),
+        "kubelet_prestop": "off",
+        "post_stop_hours": 24.0,
+        "reach.hosts": (),
+        "reach.cidrs": (),
         "log.level": "info",
         "log.format": "auto",
     }
@@ -195,6 +216,11 @@ def test_variables_and_options_have_the_documented_names() -> None:
         "HOOKSHIM_ZERO_TIMEOUT",
         "HOOKSHIM_ON_CORRUPT",
         "HOOKSHIM_RETENTION_HOURS",
+        "HOOKSHIM_HOOKS_DIR",
+        "HOOKSHIM_KUBELET_PRESTOP",
+        "HOOKSHIM_POST_STOP_HOURS",
+        "HOOKSHIM_REACH_HOSTS",
+        "HOOKSHIM_REACH_CIDRS",
         "HOOKSHIM_LOG_LEVEL",
         "HOOKSHIM_LOG_FORMAT",
     ]
