@@ -3,7 +3,7 @@
 #
 #   say TEXT             a line of progress
 #   die TEXT...          say what went wrong and what to do, and leave
-#   setup_packages       Debian's packages: the container runtime and what its tests stand on; nothing is started
+#   setup_packages [dev]  Debian's packages: the container runtime, with `dev` what only tests stand on; nothing is started
 #   setup_venv [dev]     .venv with hookshim installed, and with `dev` what tests and lint need
 
 hookshim_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,10 +30,9 @@ setup_packages() {
   [ "$(id -u)" = 0 ] || die "this needs root, for containers and network namespaces" "run it again as root: sudo $0"
   command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
     die "this needs Debian 12 or something like it: there is no apt-get here" \
-      "install containerd 1.6, runc, the CNI plugins, static busybox, iptables, iproute2 and docker-registry" \
-      "on a Debian 12 machine"
-  local wanted=(containerd runc containernetworking-plugins busybox-static iptables iproute2 docker-registry)
-  local missing=() name
+      "install containerd 1.6, runc, the CNI plugins, static busybox, iptables and iproute2 on a Debian 12 machine"
+  local wanted=(containerd runc containernetworking-plugins busybox-static iptables iproute2) missing=() name
+  [ "${1:-}" != dev ] || wanted+=(docker-registry e2fsprogs)
   # a python3 from elsewhere may have its own venv; Debian's has not without a package
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   for name in "${wanted[@]}"; do

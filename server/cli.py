@@ -20,7 +20,9 @@ import click
 import structlog
 from rich.console import Console
 
-from server import VERSION, config, log, report
+from server import VERSION, config, log, report, show
+from server.rules import HooksDirectory, RulesError
+from server.rules_text import describe_rule
 from shim.errors import HookshimError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,6 +78,7 @@ _CONFIG = click.option(
 _STATE_DIR = _option("state_dir", "DIR", "Where the journal is.", str(_FIELDS["state_dir"].default))
 _LISTEN = _option("listen", "SOCKET", "Where hookshim is to be reached.", str(_FIELDS["listen"].default))
 _CONTAINERD = _option("containerd", "SOCKET", "Where containerd is.", str(_FIELDS["containerd"].default))
+_HOOKS_DIR = _option("hooks_dir", "DIR", "Where the node's own rules are.", str(_FIELDS["hooks_dir"].default))
 _DRAIN = _option(
     "drain_seconds",
     "SECONDS",
@@ -109,7 +112,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_options(_CONFIG, _STATE_DIR, _LISTEN, _CONTAINERD, _DRAIN, _LOG_LEVEL, _LOG_FORMAT)
+@_options(_CONFIG, _STATE_DIR, _LISTEN, _CONTAINERD, _HOOKS_DIR, _DRAIN, _LOG_LEVEL, _LOG_FORMAT)
 @click.pass_context
 def serve(context: click.Context) -> None:
     """Run the daemon.
@@ -135,7 +138,7 @@ def serve(context: click.Context) -> None:
     context.exit(status)
 
 
-@cli.command()
+@cli.group(invoke_without_command=True)
 @_options(_JSON, _LIMIT, _CONFIG, _STATE_DIR)
 @click.pass_context
 def deliveries(context: click.Context, limit: int | None, *, as_json: bool) -> None:
@@ -143,6 +146,8 @@ def deliveries(context: click.Context, limit: int | None, *, as_json: bool) -> N
 
     The newest is last. It works while the daemon runs and while it doesn't.
     """
+    if context.invoked_subcommand is not None:
+        return
     state_dir = context.ensure_object(_Given).load().config.state_dir
     found = report.deliveries(state_dir)
     for note in report.damaged(state_dir):
@@ -154,6 +159,22 @@ def deliveries(context: click.Context, limit: int | None, *, as_json: bool) -> N
         click.echo(report.deliveries_json(records))
     elif records:
         report.print_deliveries(_console(), records)
+
+
+@deliveries.command("show")
+@_options(_JSON, _CONFIG, _STATE_DIR)
+@click.argument("delivery_id", metavar="ID")
+@click.pass_context
+def show_delivery(context: click.Context, delivery_id: str, *, as_json: bool) -> None:
+    """Show one delivery in full: its attempts, what the handler said, and what happens next.
+
+    The beginning of an id is enough.
+    """
+    state_dir = context.ensure_object(_Given).load().config.state_dir
+    for note in report.damaged(state_dir):
+        click.echo(note, err=True)
+    found, attempts = report.delivery(state_dir, delivery_id)
+    click.echo(show.as_json(found, attempts) if as_json else show.text(found, attempts))
 
 
 @cli.command()
@@ -178,16 +199,19 @@ def events(context: click.Context, limit: int | None, *, as_json: bool) -> None:
 
 
 @cli.command("check-config")
-@_options(_CONFIG, _STATE_DIR, _LISTEN, _CONTAINERD, _DRAIN, _LOG_LEVEL, _LOG_FORMAT)
+@_options(_CONFIG, _STATE_DIR, _LISTEN, _CONTAINERD, _HOOKS_DIR, _DRAIN, _LOG_LEVEL, _LOG_FORMAT)
 @click.pass_context
 def check_config(context: click.Context) -> None:
-    """Check the settings and show where each is from.
+    """Check the settings and the node's rules, and show them.
 
-    What is printed is TOML that can be used as the file.
+    What is printed is TOML that can be used as the file: each setting with where it is from, and each rule as a
+    comment.
     """
     try:
         loaded = context.ensure_object(_Given).load()
-    except config.ConfigError as error:
+        hooks = HooksDirectory(loaded.config.hooks_dir)
+        hooks.load()
+    except (config.ConfigError, RulesError) as error:
         _fail(error, _RUNTIME_FAILURE)
     table = ""
     for path, value, source in loaded.settings():
@@ -196,6 +220,10 @@ def check_config(context: click.Context) -> None:
             table = "".join(tables)
             click.echo(f"\n[{table}]")
         click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}  # {log.printable(source)}")
+    if hooks.rules:
+        click.echo(f"\n# The rules in {log.printable(str(hooks.path))}, in their order:")
+    for rule in hooks.rules:
+        click.echo(f"# {describe_rule(rule)}")
 
 
 @cli.command()
@@ -212,7 +240,7 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         cli(prog_name="hookshim")
-    except config.ConfigError as error:
+    except (config.ConfigError, RulesError) as error:
         _fail(error, _USAGE)
     except (HookshimError, OSError) as error:
         _fail(error, _RUNTIME_FAILURE)

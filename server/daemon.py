@@ -22,15 +22,22 @@ from server.config import Config
 from server.front import Gate, GrpcFront
 from server.handlers.exec import ExecHandler
 from server.handlers.http import HttpHandler
+from server.handlers.native import NativeExec
+from server.handlers.reach import Reach
+from server.handlers.run import RunHandler
+from server.handlers.sleep import SleepHandler
+from server.handlers.tcp import TcpHandler
 from server.intercept import Interception
 from server.lock import StateLock
+from server.native.caller import Caller
+from server.rules import HooksDirectory
 from server.runtime import CriRuntime
 from server.watch import ExitWatch
+from shim.actions import ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
 from shim.engine import Engine
 from shim.errors import JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoints
 from shim.journal import Journal
-from shim.lifecycle import ExecAction, HttpGetAction
 from shim.plan import Settings
 from shim.records import Event
 from shim.store import FILE
@@ -44,11 +51,15 @@ _LOOKS = (0.0, 2.0, 10.0, 60.0)
 #: Seconds between two batches of old records, so that commits get between them; and between two rounds.
 _BATCH_PAUSE, _RETENTION_PAUSE = 0.1, 600.0
 
+#: Seconds between two looks whether the rules are others.
+_RULES_PAUSE = 0.5
+
 
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT. Returns the process's exit status.
 
-    Raises StateDirectoryError, StateLockedError, JournalError, ListenError, FailpointError: then nothing was begun.
+    Raises StateDirectoryError, StateLockedError, JournalError, ListenError, FailpointError, RulesError: then nothing
+    was begun.
     """
     # The journal holds what handlers said: nobody else's business, whatever the directory's mode is one day.
     os.umask(0o077)
@@ -62,6 +73,9 @@ async def _serve(config: Config) -> None:
     if armed := failpoints.describe():
         log.warning("failpoints are armed: this daemon will end or hang on purpose", failpoints=armed)
     stop = _stop_signals()
+    rules = HooksDirectory(config.hooks_dir)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rules.ask)
+    rules.load()
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         keep_corrupt = config.on_corrupt == "refuse"
@@ -71,10 +85,20 @@ async def _serve(config: Config) -> None:
         stack.push_async_callback(client.close)
         stack.push_async_callback(backend.close)
         runtime = CriRuntime(client)
+        native = NativeExec(Caller(client), config.state_dir / "exec")
+        await _clear_output(journal, native)
+        reach = Reach(config.reach.hosts, config.reach.cidrs)
         engine = Engine(
             Tools(
                 runtime=runtime,
-                handlers={ExecAction: ExecHandler(runtime), HttpGetAction: HttpHandler()},
+                handlers={
+                    ExecAction: ExecHandler(runtime, native),
+                    HttpGetAction: HttpHandler(reach, runtime.ready),
+                    TcpSocketAction: TcpHandler(reach),
+                    SleepAction: SleepHandler(),
+                    RunAction: RunHandler(),
+                },
+                rules=rules,
                 journal=journal,
                 clock=clock,
                 settings=_settings(config),
@@ -83,21 +107,27 @@ async def _serve(config: Config) -> None:
             )
         )
         gate = Gate(_not_yet(config, "starting"))
-        front = GrpcFront(config.listen, backend, Interception(engine, runtime), gate)
+        ensure = config.kubelet_prestop == "ensure"
+        front = GrpcFront(config.listen, backend, Interception(engine, runtime, ensure_kubelet=ensure), gate)
         _make_directory(config.listen.parent)
         await front.start()
         log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
         recovery = asyncio.create_task(_recover(config, engine, client, runtime, gate), name="recovery")
-        retention = asyncio.create_task(_retain(journal, clock, config.retention_hours), name="retention")
+        background = {
+            recovery,
+            asyncio.create_task(_retain(journal, clock, config.retention_hours), name="retention"),
+            asyncio.create_task(_follow(rules, engine), name="rules"),
+        }
         await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
         if recovery.done():
             recovery.result()
         await stop.wait()
         log.info("shutting down", drain_seconds=config.drain_seconds)
-        background = {recovery, retention}
         for task in background:
             task.cancel()
         await asyncio.wait(background)
+        # What runs in a container after that goes on there, and the next daemon waits for it.
+        asyncio.get_running_loop().call_later(config.drain_seconds, native.leave)
         await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
     log.info("stopped")
 
@@ -114,6 +144,8 @@ def _settings(config: Config) -> Settings:
         default_grace=math.ceil(config.default_grace_seconds),
         zero_timeout_runs=config.zero_timeout == "run",
         retention=config.retention_hours * 3600,
+        post_stop=config.post_stop_hours * 3600,
+        ensure_kubelet=config.kubelet_prestop == "ensure",
     )
 
 
@@ -147,6 +179,31 @@ async def _recover(config: Config, engine: Engine, client: Backend, runtime: Cri
     async with asyncio.TaskGroup() as group:
         group.create_task(_clear_up(runtime), name="clear up")
         group.create_task(ExitWatch(client, runtime, engine).run(), name="watch")
+
+
+async def _clear_output(journal: Journal, native: NativeExec) -> None:
+    """Remove what hooks have written that nobody waits for any more."""
+    try:
+        work = await journal.open_work()
+    except JournalUnavailableError:
+        return
+    open_deliveries = (delivery for _, deliveries in work for delivery in deliveries if delivery.state.open)
+    native.clear([(delivery.id, delivery.attempts) for delivery in open_deliveries])
+
+
+async def _follow(rules: HooksDirectory, engine: Engine) -> None:
+    """Take changed rules over; what runs already gets the postStop hooks that they declare."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rules.watch(), name="watch the rules")
+        generation = rules.generation
+        while True:
+            await asyncio.sleep(_RULES_PAUSE)
+            if generation != rules.generation:
+                try:
+                    await engine.adopt()
+                    generation = rules.generation
+                except (RuntimeCallError, JournalUnavailableError) as error:
+                    log.warning("new postStop hooks of running containers cannot be recorded yet", reason=str(error))
 
 
 async def _retain(journal: Journal, clock: SystemClock, hours: float) -> None:

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 _CREATE = "/runtime.v1.RuntimeService/CreateContainer"
 _START = "/runtime.v1.RuntimeService/StartContainer"
 _STOP = "/runtime.v1.RuntimeService/StopContainer"
+_EXEC = "/runtime.v1.RuntimeService/ExecSync"
 _REMOVE = "/runtime.v1.RuntimeService/RemoveContainer"
 _STOP_POD = "/runtime.v1.RuntimeService/StopPodSandbox"
 _REMOVE_POD = "/runtime.v1.RuntimeService/RemovePodSandbox"
@@ -50,7 +51,8 @@ CODES: dict[type[HookshimError], str] = {
 class Interception:
     """Implements server.call.Interceptor over an engine."""
 
-    def __init__(self, engine: Engine, runtime: CriRuntime) -> None:
+    def __init__(self, engine: Engine, runtime: CriRuntime, *, ensure_kubelet: bool = False) -> None:
+        """``ensure_kubelet``: a kubelet's ExecSync may be its preStop, which is then the engine's."""
         self._engine = engine
         self._runtime = runtime
         self._ways = {
@@ -61,6 +63,8 @@ class Interception:
             _STOP_POD: self._stop_pod,
             _REMOVE_POD: self._remove_pod,
         }
+        if ensure_kubelet:
+            self._ways[_EXEC] = self._exec
 
     @property
     def methods(self) -> frozenset[str]:
@@ -102,7 +106,19 @@ class Interception:
         container = await self._find_to_end(request.container_id)
         if container is None:
             return None
-        return await self._engine.stop(container, request.timeout, call.request, call.metadata)
+        return await self._engine.stop(container, request.timeout, call.request, call.metadata, call.seconds_left)
+
+    async def _exec(self, call: Call) -> bytes | None:
+        request = cri.ExecSyncRequest.FromString(call.request)
+        # A probe has a timeout, and need not be looked up.
+        container = None if request.timeout else await self._find_to_end(request.container_id)
+        if container is None:
+            return None
+
+        async def forward() -> bytes:
+            return await self._runtime.exec(call.request, call.metadata)
+
+        return await self._engine.exec(container, request.cmd, request.timeout, forward)
 
     async def _remove(self, call: Call) -> None:
         request = cri.RemoveContainerRequest.FromString(call.request)

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from server.log import printable
 from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import Delivery, DeliveryState, Event
+from shim.records import AttemptRecord, Delivery, DeliveryState, Event
 from shim.store import FILE, VERSION, Store
 
 T = TypeVar("T")
@@ -59,6 +59,21 @@ _STYLES: Final = {
 def deliveries(state_dir: Path) -> list[Delivery] | None:
     """All deliveries, oldest first; None if there is no journal. Raises JournalError."""
     return _ask(state_dir / FILE, Store.deliveries)
+
+
+def delivery(state_dir: Path, key: str) -> tuple[Delivery, list[AttemptRecord]]:
+    """One delivery, by its id or the beginning of it, with its attempts. Raises JournalError if it is not there."""
+    path = state_dir / FILE
+
+    def find(store: Store) -> list[tuple[Delivery, list[AttemptRecord]]]:
+        found = [record for record in store.deliveries() if record.id.startswith(key)]
+        return [(record, store.attempts_of(record.id)) for record in found[:2]]
+
+    found = _ask(path, find) or []
+    if len(found) != 1:
+        many = "more than one delivery begins with" if found else "there is no delivery"
+        raise JournalError(f"{many} {printable(key)} in {path}; `hookshim deliveries` lists them")
+    return found[0]
 
 
 def events(state_dir: Path) -> list[Event] | None:
@@ -97,11 +112,13 @@ def deliveries_json(records: Sequence[Delivery]) -> str:
                 "uid": record.container.uid,
                 "hook": record.hook,
                 "position": record.position,
-                "handler": _kind(record.handler),
+                "handler": kind_of(record.handler),
+                "source": record.source,
                 "state": record.state,
                 "attempts": record.attempts,
-                "created_at": _utc(record.created_at),
-                "finished_at": _utc(record.finished_at),
+                "created_at": utc(record.created_at),
+                "next_attempt_at": utc(record.next_attempt_at),
+                "finished_at": utc(record.finished_at),
                 "exit_status": record.outcome.exit_status,
                 "http_status": record.outcome.http_status,
                 "error": record.outcome.error,
@@ -117,7 +134,7 @@ def events_json(records: Sequence[Event]) -> str:
     return json.dumps(
         [
             {
-                "at": _utc(record.at),
+                "at": utc(record.at),
                 "type": "Warning",
                 "reason": record.reason,
                 "namespace": record.container.namespace,
@@ -141,8 +158,8 @@ def print_deliveries(console: Console, records: Sequence[Delivery]) -> None:
     narrow: list[RenderableType] = [_head("id", "hook", "handler", "state", "took", style="bold")]
     for record in records:
         pod, name = f"{record.container.namespace}/{record.container.pod}", record.container.name
-        kind, state, took = _kind(record.handler), record.state, _took(record)
-        tries, created, error = str(record.attempts), _local(record.created_at), record.outcome.error
+        kind, state, took = kind_of(record.handler), record.state, _took(record)
+        tries, created, error = str(record.attempts), local(record.created_at), record.outcome.error
         style = _STYLES.get(record.state, "")
         cells = (record.id, pod, name, record.hook, kind, state, tries, created, took, error)
         wide.add_row(*(_text(cell, style if cell is state else "") for cell in cells))
@@ -160,7 +177,7 @@ def print_events(console: Console, records: Sequence[Event]) -> None:
     narrow: list[RenderableType] = []
     for record in records:
         pod, name = f"{record.container.namespace}/{record.container.pod}", record.container.name
-        at = _local(record.at)
+        at = local(record.at)
         wide.add_row(*map(_text, (at, record.reason, pod, name, record.message)))
         narrow += [_text(f"{at}  {record.reason}"), _indented(f"{pod} {name}"), _indented(record.message)]
     _print(console, wide, narrow)
@@ -206,8 +223,20 @@ def _query(uri: str, question: Callable[[Store], T], path: Path) -> T | None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise JournalError(f"the journal {path} has version {version}, this hookshim reads up to {VERSION}")
+        if version == VERSION:
+            return question(Store(db))
         # Version 0 is a file whose first migration was cut off.
-        return question(Store(db)) if version else None
+        return _brought_up(db, question) if version else None
+
+
+def _brought_up(db: sqlite3.Connection, question: Callable[[Store], T]) -> T:
+    """Ask a copy of an older version's journal: bringing the journal itself up to date is its daemon's to do."""
+    with tempfile.TemporaryDirectory(prefix="hookshim-") as scratch:
+        copy = Path(scratch) / FILE
+        with closing(sqlite3.connect(copy)) as target:
+            db.backup(target)
+        with closing(Store.open(copy)) as store:
+            return question(store)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -262,7 +291,7 @@ def _text(text: str, style: str = "") -> Text:
     return Text(printable(text), style, overflow="fold")
 
 
-def _kind(handler: str) -> str:
+def kind_of(handler: str) -> str:
     """``exec`` or ``httpGet``; the declaration's own text (a header may hold a password) stays in the journal."""
     try:
         return str(next(iter(json.loads(handler))))
@@ -277,11 +306,13 @@ def _took(record: Delivery) -> str:
     return f"{seconds:.1f} s" if seconds < _MINUTE else str(timedelta(seconds=round(seconds)))
 
 
-def _local(at: float) -> str:
+def local(at: float) -> str:
+    """Month, day and time of this machine's zone."""
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%m-%d %H:%M:%S")
 
 
-def _utc(at: float | None) -> str | None:
+def utc(at: float | None) -> str | None:
+    """RFC 3339 in UTC, milliseconds."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

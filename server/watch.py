@@ -16,6 +16,7 @@ from server.runtime import CriRuntime
 from server.wire.containerd.services.events.v1 import events_pb2 as events
 from shim.engine import Engine
 from shim.errors import HookshimError
+from shim.records import Ending
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +43,9 @@ class ExitWatch:
         while True:
             looks = asyncio.create_task(self._look(), name="look for ended containers")
             try:
-                async for container_id in self._exits():
+                async for container_id, ending in self._exits():
                     if not self._runtime.is_pod(container_id):
-                        self._engine.exited(container_id)
+                        self._engine.exited(container_id, ending)
             except aio.AioRpcError as error:
                 log.debug("not listening to containerd's events", code=error.code().name, reason=error.details())
             except Exception:
@@ -55,7 +56,7 @@ class ExitWatch:
                 await asyncio.wait({looks})
             await asyncio.sleep(_PAUSE)
 
-    async def _exits(self) -> AsyncIterator[str]:
+    async def _exits(self) -> AsyncIterator[tuple[str, Ending]]:
         call = self._backend.stream(_SUBSCRIBE)()
         try:
             await call.write(events.SubscribeRequest(filters=[_FILTER]).SerializeToString())
@@ -65,7 +66,7 @@ class ExitWatch:
                 exit_.ParseFromString(events.Envelope.FromString(message).event.value)
                 # Of an exec, the id is another one.
                 if exit_.id == exit_.container_id:
-                    yield exit_.container_id
+                    yield exit_.container_id, _ending(exit_)
         finally:
             call.cancel()
 
@@ -73,7 +74,15 @@ class ExitWatch:
         for pause in _LOOKS:
             await asyncio.sleep(pause)
             try:
+                await self._engine.adopt()
                 for container_id in await self._runtime.ended():
                     await self._engine.found_ended(container_id)
             except HookshimError as error:
                 log.debug("cannot look for ended containers", error=str(error))
+
+
+def _ending(exit_: events.TaskExit) -> Ending:
+    """What the event tells, for a container that is removed before it can be asked about."""
+    reason = "Error" if exit_.exit_status else "Completed"
+    at = exit_.exited_at.seconds + exit_.exited_at.nanos / 1e9
+    return Ending(started=True, exit_code=exit_.exit_status, reason=reason, finished_at=at)

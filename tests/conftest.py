@@ -17,6 +17,7 @@ import pytest
 from tests.support.containerd import PrivateContainerd, check_name
 from tests.support.cri import unique
 from tests.support.hookshimd import Hookshim
+from tests.support.network import node_address
 from tests.support.receiver import Receiver
 
 #: The version of the machine's own packages (Debian 12), which is in every run.
@@ -211,10 +212,17 @@ def hookshim() -> Iterator[MakeHookshim]:
         shutil.rmtree(daemon.directory)
 
 
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """An address of the node that hooks may reach; loopback is none."""
+    with node_address() as address:
+        yield address
+
+
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """An HTTP server for hooks to call, on loopback."""
-    with Receiver() as made:
+def receiver(address: str) -> Iterator[Receiver]:
+    """An HTTP server for hooks to call."""
+    with Receiver(address) as made:
         yield made
 
 

@@ -18,7 +18,7 @@ from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIClient, CRIError
 from tests.support.later import later
-from tests.support.receiver import Receiver
+from tests.support.receiver import Behaviour, Receiver
 from tests.support.signals import logging_hook
 from tests.support.stage import Kind, Stage, exec_hook, http_hook
 from tests.support.waiting import until
@@ -48,11 +48,18 @@ RECOVERY = (
     Failpoint.RECOVERY_SEND,
     Failpoint.RECOVERY_SENT,
 )
+RETRY = (Failpoint.HOOK_POSTPONED, Failpoint.HOOK_SENT)
+
+#: A command that has run is found again, and never sent anew.
+RECOVERIES = [
+    *((point, hook, "httpGet") for point in RECOVERY for hook in ("postStart", "preStop")),
+    *((point, hook, "exec") for point in RECOVERY[:2] for hook in ("postStart", "preStop")),
+]
 
 
 def test_every_failpoint_is_in_the_matrix() -> None:
     """A step that is added without a test of its crash is found here."""
-    assert {*START, *STOP, *RECOVERY} == set(Failpoint)
+    assert {*START, *STOP, *RECOVERY, *RETRY} == set(Failpoint)
 
 
 def armed(point: Failpoint) -> dict[str, str]:
@@ -183,9 +190,7 @@ def test_the_kill_after_a_failed_post_start_is_finished(stage: Stage, point: Fai
     assert event["reason"] == "FailedPostStartHook"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("hook", ["postStart", "preStop"])
-@pytest.mark.parametrize("point", RECOVERY)
+@pytest.mark.parametrize(("point", "hook", "kind"), RECOVERIES)
 def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: str, kind: Kind) -> None:
     """SIGKILL after a hook has run, and again at a step of the recovery: the third daemon delivers."""
     container = stage.container({hook: stage.hook(hook, kind)})
@@ -201,10 +206,38 @@ def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: s
     stage.daemon.start()
     [delivery] = settled(stage)
     assert (delivery["hook"], delivery["state"]) == (hook, "delivered")
-    assert 2 <= stage.calls(hook) <= delivery["attempts"]
+    if kind == "exec":
+        assert (stage.calls(hook), delivery["attempts"]) == (1, 1)
+    else:
+        assert 2 <= stage.calls(hook) <= delivery["attempts"]
     wanted = "CONTAINER_EXITED" if hook == "preStop" else "CONTAINER_RUNNING"
     with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == wanted, f"the container is {wanted}")
+
+
+@pytest.mark.parametrize("point", RETRY)
+def test_a_retry_survives_its_daemon(stage: Stage, point: Failpoint) -> None:
+    """SIGKILL before and after the commit that begins another attempt: it is made, and counted, by the next daemon."""
+    stage.receiver.behave("/preStop", Behaviour(status=503))
+    hook = http_hook(stage.receiver, "/preStop")
+    hook["httpGet"]["expectStatus"] = "2xx"
+    container = stage.container({"preStop": hook | {"retry": {"attempts": 3, "backoffSeconds": 0.2}}})
+    stage.cri.start(container)
+    stage.log.wait_for("started")
+    stage.daemon.restart(armed(point))
+    with pytest.raises(CRIError):
+        stage.cri.stop(container, 20)
+    assert stage.daemon.wait() == -signal.SIGKILL
+    assert len(stage.receiver.seen("/preStop")) == 1
+    stage.receiver.behave("/preStop", Behaviour(status=200))
+    stage.daemon.start()
+    stage.log.wait_for("finished")
+    [delivery] = settled(stage)
+    interrupted = point is Failpoint.HOOK_SENT
+    assert (delivery["state"], delivery["attempts"]) == ("delivered", 3 if interrupted else 2)
+    attempts = [request.header("Hookshim-Attempt") for request in stage.receiver.seen("/preStop")]
+    assert attempts == ["1", "3" if interrupted else "2"]
+    assert stage.log.words() == ["started", "TERM", "finished"]
 
 
 def test_a_hook_that_was_under_way_is_sent_again(stage: Stage) -> None:

@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from shim.errors import RuntimeCallError
-from shim.ports import Container, Ending, Pod
-from shim.records import ContainerRef, ContainerState
+from shim.ports import Container, Pod
+from shim.records import ContainerRef, ContainerState, Ending
 
 T = TypeVar("T")
 

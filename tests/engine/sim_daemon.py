@@ -12,10 +12,10 @@ from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
+from shim.actions import ExecAction, HttpGetAction
 from shim.engine import Engine
 from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
-from shim.lifecycle import ExecAction, HttpGetAction
 from shim.plan import Settings
 from shim.records import Event
 from shim.tools import Tools

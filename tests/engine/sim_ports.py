@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
+from shim.actions import ExecAction
+from shim.changes import (
+    BeginAttempt,
+    Change,
+    EndAttempt,
+    InsertDelivery,
+    InsertEvent,
+    InsertOperation,
+    NoteExecution,
+    UpdateDelivery,
+    UpdateOperation,
+)
 from shim.errors import JournalConflictError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint, Failpoints
-from shim.lifecycle import ExecAction
-from shim.ports import Attempt, Container, Ending, Metadata
-from shim.records import ContainerState, Delivery, DeliveryState, Hook, Operation, Outcome
+from shim.ports import Attempt, Container, Metadata
+from shim.records import ContainerState, Delivery, DeliveryState, Ending, Hook, Operation, Outcome
 from shim.store import Store
 from tests.engine.sim_containerd import EPOCH, SimContainer, SimContainerd
 
@@ -231,6 +241,16 @@ class SimRuntime:
             await container.ended.wait()
             await asyncio.sleep(self._host.pause(0))
 
+    async def exec(self, request: bytes, metadata: Metadata) -> bytes:
+        """ExecSync is not simulated."""
+        raise NotImplementedError
+
+    async def running(self) -> list[Container]:
+        """ListContainers by state."""
+        containerd = self._host.containerd
+        found = await self._ask(lambda: [containerd.snapshot(each) for each in containerd.containers])
+        return [one for one in found if one is not None and one.state is ContainerState.RUNNING]
+
     async def clear_leftover(self, container_id: str) -> None:
         """Tasks.Delete."""
         await self._ask(lambda: self._host.containerd.clear_leftover(container_id))
@@ -257,11 +277,16 @@ class SimHandler:
             await self._work(container, script)
         await self._step()
         self._host.detail(f"{container_id} {attempt.hook} handler, attempt {attempt.number}: {script.what}")
-        if container.dying.is_set() and isinstance(attempt.action, ExecAction):
+        if container.dying.is_set() and isinstance(attempt.handler.action, ExecAction):
             return Outcome("exited with 137", exit_status=137)
         if script.what == "raise":
             raise ZeroDivisionError("a bug in the handler")
         return Outcome() if script.what == "succeed" else Outcome("exited with 1", exit_status=1)
+
+    async def find(self, attempt: Attempt) -> Outcome | None:
+        """Nothing of an attempt survives its daemon here."""
+        await self._step()
+        return None
 
     async def _work(self, container: SimContainer, script: Script) -> None:
         dying = container.dying if script.kind == "exec" else asyncio.Event()
@@ -320,6 +345,10 @@ class SimJournal:
         """From the store."""
         return await self._read(lambda: self._host.store.deliveries_of(container_id))
 
+    async def executions_of(self, container_id: str) -> list[Operation]:
+        """From the store."""
+        return await self._read(lambda: self._host.store.executions_of(container_id))
+
     async def born(self) -> float:
         """The beginning of virtual time."""
         return await self._read(lambda: EPOCH)
@@ -354,3 +383,5 @@ def _words(change: Change) -> str:
             return f"{delivery.hook} {delivery.state}"
         case InsertEvent(event):
             return f"event {event.reason}"
+        case BeginAttempt() | NoteExecution() | EndAttempt():
+            return ""

@@ -32,7 +32,6 @@ def test_a_start_and_a_stop_that_are_both_open_end_as_a_stop(world: World) -> No
           2.0 hookshim is killed
           2.0 c1 start → UNAVAILABLE
           2.0 c1 stop(10) → UNAVAILABLE
-          2.1 journal: preStop pending
           2.1 journal: postStart failed, event FailedPostStartHook, start done
           2.1 journal: preStop delivering
           2.1 c1 preStop handler, attempt 2
@@ -194,7 +193,6 @@ def test_recovery_waits_for_containerd(world: World) -> None:
           6.0 c1 → stop(30)
           6.0 c1 stop(30) → UNAVAILABLE
          11.0 containerd is back
-         11.0 journal: preStop pending
          11.0 journal: preStop delivering
          11.0 c1 preStop handler, attempt 2
          14.0 journal: preStop delivered, stop hooks_done, stop forwarded
@@ -225,7 +223,6 @@ def test_a_drain_leaves_what_takes_longer_to_recovery(world: World) -> None:
           2.0 c1 → stop(30)
           2.0 c1 stop(30) → UNAVAILABLE
           4.0 c1 stop(30) → UNAVAILABLE
-          4.1 journal: preStop pending
           4.1 journal: preStop delivering
           4.1 c1 preStop handler, attempt 2
          12.1 journal: preStop delivered, stop hooks_done, stop forwarded

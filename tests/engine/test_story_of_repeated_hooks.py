@@ -22,7 +22,6 @@ def test_an_interrupted_pre_stop_is_sent_again_and_the_stop_finished(world: Worl
           0.0 c1 preStop handler, attempt 1
           2.0 hookshim is killed
           2.0 c1 stop(30) → UNAVAILABLE
-          5.0 journal: preStop pending
           5.0 journal: preStop delivering
           5.0 c1 preStop handler, attempt 2
           9.0 journal: preStop delivered, stop hooks_done, stop forwarded
@@ -49,7 +48,6 @@ def test_a_hook_that_is_sent_again_has_at_least_2_seconds(world: World) -> None:
           0.0 c1 preStop handler, attempt 1
           2.0 hookshim is killed
           2.0 c1 stop(10) → UNAVAILABLE
-         62.0 journal: preStop pending
          62.0 journal: preStop delivering
          62.0 c1 preStop handler, attempt 2
          64.0 journal: preStop failed, event FailedPreStopHook, stop hooks_done, stop forwarded
@@ -80,7 +78,6 @@ def test_an_interrupted_post_start_is_sent_again(world: World) -> None:
           0.1 c1 postStart handler, attempt 1
           2.0 hookshim is killed
           2.0 c1 start → UNAVAILABLE
-          2.1 journal: postStart pending
           2.1 journal: postStart delivering
           2.1 c1 postStart handler, attempt 2
           5.1 journal: postStart failed, event FailedPostStartHook, start done, stop accepted
@@ -109,24 +106,19 @@ def test_a_pre_stop_interrupted_5_times_is_failed_and_the_stop_goes_on(world: Wo
           0.0 c1 preStop handler, attempt 1
           2.0 hookshim is killed
           2.0 c1 stop(300) → UNAVAILABLE
-          2.1 journal: preStop pending
           2.1 journal: preStop delivering
           2.1 c1 preStop handler, attempt 2
           4.0 hookshim is killed
-          4.1 journal: preStop pending
           4.1 journal: preStop delivering
           4.1 c1 preStop handler, attempt 3
           6.0 hookshim is killed
-          6.1 journal: preStop pending
           6.1 journal: preStop delivering
           6.1 c1 preStop handler, attempt 4
           8.0 hookshim is killed
-          8.1 journal: preStop pending
           8.1 journal: preStop delivering
           8.1 c1 preStop handler, attempt 5
          10.0 hookshim is killed
-         10.1 journal: preStop failed, event FailedPreStopHook
-         10.1 journal: stop hooks_done, stop forwarded
+         10.1 journal: preStop failed, event FailedPreStopHook, stop hooks_done, stop forwarded
          10.1 c1 StopContainer(290)
          10.1 c1 gets TERM
          11.1 c1 exits with 143
@@ -158,19 +150,15 @@ def test_a_post_start_interrupted_5_times_is_failed_and_the_container_killed(wor
           0.1 c1 postStart handler, attempt 1
           2.0 hookshim is killed
           2.0 c1 start → UNAVAILABLE
-          2.1 journal: postStart pending
           2.1 journal: postStart delivering
           2.1 c1 postStart handler, attempt 2
           4.0 hookshim is killed
-          4.1 journal: postStart pending
           4.1 journal: postStart delivering
           4.1 c1 postStart handler, attempt 3
           6.0 hookshim is killed
-          6.1 journal: postStart pending
           6.1 journal: postStart delivering
           6.1 c1 postStart handler, attempt 4
           8.0 hookshim is killed
-          8.1 journal: postStart pending
           8.1 journal: postStart delivering
           8.1 c1 postStart handler, attempt 5
          10.0 hookshim is killed

@@ -206,6 +206,42 @@ def test_a_stop_waits_for_an_unanswered_start(world: World) -> None:
     )
 
 
+def test_a_stop_that_cannot_wait_any_longer_for_a_start_is_refused(world: World) -> None:
+    """Containerd would say OK, and the container would run: its caller is told to try again, and then it is stopped."""
+    container = world.create(pre_stop=Script("succeed"), behaviour=Behaviour(start_takes=5))
+    world.forget()
+    world.start(container)
+    world.run(1)
+    world.stop(container, 2)
+    world.run(5)
+    world.stop(container, 2)
+    world.run(5)
+    tells(
+        world,
+        """
+          0.0 c1 → start
+          0.0 c1 StartContainer
+          1.0 c1 → stop(2)
+          3.0 c1 stop(2) → UNAVAILABLE
+          5.0 c1 runs
+          5.0 c1 start → OK
+          6.0 c1 → stop(2)
+          6.0 journal: stop accepted, preStop delivering
+          6.0 c1 preStop handler, attempt 1
+          6.0 journal: preStop delivered, stop hooks_done, stop forwarded
+          6.0 c1 StopContainer(2)
+          6.0 c1 gets TERM
+          7.0 c1 exits with 143
+          7.0 journal: stop done
+          7.0 c1 stop(2) → OK
+        """,
+    )
+    assert world.callers[1].message == (
+        "container main of pod web_default(uid) is not stopped: containerd has not answered its StartContainer within "
+        "the timeout; try again"
+    )
+
+
 def test_a_stop_that_meets_a_start_being_accepted_waits_for_it(world: World) -> None:
     """They come at the same moment, and both find the container CREATED."""
     container = world.create(Script("succeed", 1), Script("succeed", 1))

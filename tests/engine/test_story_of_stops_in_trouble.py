@@ -156,9 +156,11 @@ def test_a_stop_is_never_refused_by_a_full_disk(world: World) -> None:
           0.0 c1 → stop(10)
           0.0 journal: disk full
           0.0 c1 preStop handler, attempt 1
+          0.5 journal: disk full
           1.0 journal: disk full
           1.0 c1 StopContainer(9)
           1.0 c1 gets TERM
+          1.5 journal: disk full
           2.0 c1 exits with 143
           2.0 journal: disk full
           2.0 c1 stop(10) → OK
@@ -189,6 +191,7 @@ def test_a_hanging_disk_keeps_nothing_alive_and_loses_no_record(world: World) ->
           8.0 c1 gets TERM
           9.0 c1 exits with 143
          14.0 c1 stop(30) → OK
-         17.0 journal: stop accepted, preStop delivering, preStop delivered, stop hooks_done, stop forwarded, stop done
+         16.5 journal: stop accepted, preStop delivering, preStop delivered, stop hooks_done, stop forwarded
+         24.5 journal: stop done
         """,
     )

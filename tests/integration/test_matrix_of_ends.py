@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import pytest
 from tests.conftest import BASE, Containerds
 from tests.support.ends import SLOW_SECONDS, Act, Bed, Callers, Kind, Seen, State, Way
 from tests.support.hookshimd import Hookshim
+from tests.support.network import node_address
 from tests.support.receiver import Receiver
 
 
@@ -74,7 +76,8 @@ class Theatre:
     def __init__(self, containerds: Containerds) -> None:
         self._containerds = containerds
         self._directory = Path(tempfile.mkdtemp(prefix="hookshim-m-"))
-        self._receiver = Receiver()
+        self._address = ExitStack()
+        self._receiver = Receiver(self._address.enter_context(node_address()))
         self._beds: dict[str, Bed] = {}
         self._played: dict[tuple[str, Act], dict[Kind, Seen]] = {}
 
@@ -99,6 +102,7 @@ class Theatre:
             bed.daemon.close()
             bed.containerd.end()
         self._receiver.close()
+        self._address.close()
         shutil.rmtree(self._directory)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from server import report
 from tests.support.cri import CRIClient, CRIError
+from tests.support.network import EVERY_SUBNET
 from tests.support.process import Process
 from tests.support.waiting import PATIENCE, until
 
@@ -28,7 +29,12 @@ class Hookshim:
         self.socket = directory / "h.sock"
         self.log = directory / "hookshim.log"
         self.containerd = containerd
-        self.env = dict(env or {})
+        # The receivers of the tests are on the node, which a pod may not name without this.
+        self.env = {
+            "HOOKSHIM_REACH_CIDRS": EVERY_SUBNET,
+            "HOOKSHIM_HOOKS_DIR": str(directory / "hooks.d"),
+            **(env or {}),
+        }
         self.options = list(options)
         self.cri = CRIClient(self.socket)
         self._process: Process | None = None

@@ -9,11 +9,16 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 #: Two octets that private networks seldom use, a bridge per third octet.
 _PREFIX = "10.213"
+
+#: Every address that a bridge or a pod of the tests may have.
+EVERY_SUBNET = f"{_PREFIX}.0.0/16"
 
 #: Where Debian's containernetworking-plugins and the upstream archive put the plugins.
 PLUGIN_DIRS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
@@ -98,6 +103,16 @@ class Bridge:
             path.unlink(missing_ok=True)
         if self.exists:
             _ip("link", "delete", self.name).check_returncode()
+
+
+@contextmanager
+def node_address() -> Iterator[str]:
+    """An address of the node that is neither loopback's nor a pod's: for servers that hooks call."""
+    bridge = Bridge.claim()
+    try:
+        yield bridge.gateway
+    finally:
+        bridge.remove()
 
 
 def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:

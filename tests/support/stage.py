@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from shim.plan import GRACE_KEY, KUBELET_KEY
 from tests.support.hookshimd import Hookshim
 from tests.support.receiver import Receiver
-from tests.support.signals import SignalLog, logging_container, logging_hook
+from tests.support.signals import INSIDE, SignalLog, logging_container, logging_hook
 
 #: The annotation that declares hooks.
 KEY = "hookshim.dev/lifecycle"
@@ -60,3 +61,57 @@ class Stage:
     def deliveries(self) -> list[tuple[str, str]]:
         """(hook, state) of every delivery, oldest first."""
         return [(delivery["hook"], delivery["state"]) for delivery in self.daemon.deliveries()]
+
+
+def kubelets_container(
+    stage: Stage,
+    handler: dict[str, Any] | str,
+    *,
+    grace: int = 60,
+    lifecycle: dict[str, Any] | None = None,
+    command: Sequence[str] | None = None,
+) -> str:
+    """Create a container as a kubelet does whose pod has this preStop and termination grace; text goes as it is.
+
+    ``lifecycle`` is declared to hookshim beside it.
+    """
+    text = handler if isinstance(handler, str) else json.dumps(handler)
+    annotations = {KUBELET_KEY: text, GRACE_KEY: str(grace)}
+    if lifecycle:
+        annotations[KEY] = json.dumps(lifecycle)
+    command = list(command or logging_container())
+    return stage.cri.create(stage.pod, "c", command, annotations=annotations, mounts=stage.log.mounts)
+
+
+def held_hook(name: str) -> list[str]:
+    """The command of an exec hook that logs ``NAME begins``, and ends once it is let go (``let_go``)."""
+    begin, _, end = logging_hook(name)[2].rpartition("sleep 0;")
+    return ["sh", "-c", f"{begin} while [ ! -e {INSIDE}/go ]; do sleep 0.02; done; {end}"]
+
+
+def let_go(stage: Stage) -> None:
+    """Let every held hook of the stage's containers end, those that begin later too."""
+    [directory] = stage.log.mounts
+    (directory / "go").touch()
+
+
+def waiting(name: str, then: str = "exit 0") -> list[str]:
+    """The command of a container that runs until ``let_end(stage, name)``, and then does ``then``."""
+    return ["sh", "-c", f"until [ -e {INSIDE}/{name} ]; do sleep 0.02; done; {then}"]
+
+
+def let_end(stage: Stage, name: str) -> None:
+    """Let the containers go on that wait for this name."""
+    [directory] = stage.log.mounts
+    (directory / name).touch()
+
+
+def put_rule(daemon: Hookshim, name: str, when: Sequence[str], *handlers: str, containers: str = "*") -> Path:
+    """Write a rule of the node, whole from the moment it has its name; ``handlers`` are TOML, ``containers`` a glob."""
+    directory = daemon.directory / "hooks.d"
+    directory.mkdir(mode=0o755, exist_ok=True)
+    new = directory / f".{name}"
+    text = f"when = {json.dumps(when)}\n[match]\ncontainers = [{json.dumps(containers)}]\n"
+    new.write_text(text + "".join(f"[[handlers]]\n{handler}\n" for handler in handlers))
+    new.chmod(0o644)
+    return new.rename(directory / f"{name}.toml")

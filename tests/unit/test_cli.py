@@ -17,6 +17,7 @@ from tests.unit.cli_bed import (
     answer,
     run,
 )
+from tests.unit.rules_bed import RULE, hooks_directory, put
 
 
 def test_options_are_taken_before_and_after_the_command_and_the_later_wins(tmp_path: Path, state_dir: Path) -> None:
@@ -35,7 +36,9 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
     file = tmp_path / "my config.toml"
     file.write_text('[log]\nformat = "json"\n')
     words: list[str | Path] = ["--config", file, "--listen", "/run/a.sock", "check-config", "--drain-seconds", "3"]
-    printed = answer(tmp_path, *words, env={"HOOKSHIM_STATE_DIR": "/srv/h"})
+    words += ["--hooks-dir", tmp_path / "hooks.d"]
+    lists = {"HOOKSHIM_REACH_HOSTS": "a.example.com, *.b", "HOOKSHIM_REACH_CIDRS": "10.0.0.0/8,192.0.2.1"}
+    printed = answer(tmp_path, *words, env={"HOOKSHIM_STATE_DIR": "/srv/h"} | lists)
     assert printed.splitlines() == [
         'state_dir = "/srv/h"  # HOOKSHIM_STATE_DIR',
         'listen = "/run/a.sock"  # --listen',
@@ -45,6 +48,13 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
         'zero_timeout = "run"  # default',
         'on_corrupt = "replace"  # default',
         "retention_hours = 24.0  # default",
+        f'hooks_dir = "{tmp_path}/hooks.d"  # --hooks-dir',
+        'kubelet_prestop = "off"  # default',
+        "post_stop_hours = 24.0  # default",
+        "",
+        "[reach]",
+        'hosts = ["a.example.com", "*.b"]  # HOOKSHIM_REACH_HOSTS',
+        'cidrs = ["10.0.0.0/8", "192.0.2.1/32"]  # HOOKSHIM_REACH_CIDRS',
         "",
         "[log]",
         'level = "info"  # default',
@@ -53,6 +63,40 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
     copy = tmp_path / "copy.toml"
     copy.write_text(printed)
     assert tomllib.loads(answer(tmp_path, "check-config", "--config", copy)) == tomllib.loads(printed)
+
+
+def test_check_config_prints_each_rule_in_its_order_and_still_toml(tmp_path: Path) -> None:
+    """A line for each: its hooks, what it is for, and its handlers; as comments, so that it can be used as the file."""
+    directory = hooks_directory(tmp_path, **{"20-b": "b", "10-a": "a"})
+    put(directory / "30-c.toml", 'match = { labels = { app = "web" } }\n' + RULE.format(word="c"))
+    printed = answer(tmp_path, "check-config", "--hooks-dir", directory)
+    assert printed.splitlines()[-5:] == [
+        "",
+        f"# The rules in {directory}, in their order:",
+        "# 10-a: preStop of every container: run [/bin/a]",
+        "# 20-b: preStop of every container: run [/bin/b]",
+        "# 30-c: preStop of label app=web: run [/bin/c]",
+    ]
+    assert tomllib.loads(printed)["hooks_dir"] == str(directory)
+
+
+@pytest.mark.parametrize(("command", "status"), [("check-config", 1), ("serve", 2)])
+def test_wrong_rules_are_listed_and_nothing_is_done(tmp_path: Path, command: str, status: int) -> None:
+    """Every problem of every file a line on stderr; hookshim does not start without a hook that its owner wants."""
+    directory = hooks_directory(tmp_path, good="a", bad="b")
+    (directory / "bad.toml").chmod(0o666)
+    put(directory / "worse.toml", "whn = 1\n" + RULE.format(word="\x7f"))
+    state = tmp_path / "state"
+    words: list[str | Path] = ["--state-dir", state, "--listen", tmp_path / "h.sock", "--hooks-dir", directory]
+    done = run(tmp_path, command, *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "\x7f" not in done.stderr
+    first, *problems = done.stderr.splitlines()
+    assert first == "hookshim: the node's rules have 2 problems:"
+    assert problems[0] == f"  {directory}/bad.toml: expected a file that only its owner may write, found mode 0666"
+    assert problems[1].startswith(f"  {directory}/worse.toml: line 4, column ")
+    assert len(problems) == 2
+    assert not list(tmp_path.glob("*.sock"))
 
 
 @pytest.mark.parametrize(("command", "status"), [("check-config", 1), ("serve", 2), ("deliveries", 2), ("events", 2)])
@@ -115,6 +159,7 @@ def test_every_command_explains_itself_and_its_defaults(tmp_path: Path, command:
         assert "[HOOKSHIM_STATE_DIR; default: /var/lib/hookshim]" in unwrapped
     if command in ("serve", "check-config"):
         assert "[HOOKSHIM_DRAIN_SECONDS; default: 10]" in unwrapped
+        assert "[HOOKSHIM_HOOKS_DIR; default: /etc/hookshim/hooks.d]" in unwrapped
     assert f"  {command} " in answer(tmp_path, "--help")
 
 

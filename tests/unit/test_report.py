@@ -23,6 +23,7 @@ from tests.unit.cli_bed import (
     daemon,
     run,
 )
+from tests.unit.records import write_version_1
 
 
 def test_deliveries_as_json_have_the_documented_fields(tmp_path: Path, state_dir: Path) -> None:
@@ -40,9 +41,11 @@ def test_deliveries_as_json_have_the_documented_fields(tmp_path: Path, state_dir
         "hook": "preStop",
         "position": 0,
         "handler": "exec",
+        "source": "container",
         "state": "delivered",
         "attempts": 1,
         "created_at": "2026-11-21T08:34:56.500Z",
+        "next_attempt_at": None,
         "finished_at": "2026-11-21T08:34:56.750Z",
         "exit_status": 0,
         "http_status": None,
@@ -173,7 +176,7 @@ def test_reading_works_in_whatever_shape_a_daemon_leaves_the_journal_and_alters_
     ("damage", "expected"),
     [
         ("garbage", "hookshim: the journal {path} cannot be read: file is not a database\n"),
-        ("newer", "hookshim: the journal {path} has version 99, this hookshim reads up to 1\n"),
+        ("newer", "hookshim: the journal {path} has version 99, this hookshim reads up to 2\n"),
         ("file", "hookshim: the journal {path} cannot be read: Not a directory\n"),
     ],
 )
@@ -192,6 +195,17 @@ def test_a_journal_that_cannot_be_read_is_one_line_and_exit_1(tmp_path: Path, da
     done = run(tmp_path, "deliveries", "--json", "--state-dir", directory)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == expected.format(path=directory / FILE)
+
+
+def test_an_older_versions_journal_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    """Its own daemon may still be running, or be wanted back."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    write_version_1(state_dir / FILE)
+    before = content(state_dir)
+    [found] = json.loads(answer(tmp_path, "deliveries", "--json", "--state-dir", state_dir))
+    assert (found["id"], found["state"], found["attempts"]) == ("d1", "failed", 1)
+    assert content(state_dir) == before
 
 
 def test_reading_survives_a_writer_that_never_pauses(tmp_path: Path, state_dir: Path) -> None:

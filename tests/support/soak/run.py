@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.support.containerd import PrivateContainerd
 from tests.support.hookshimd import Hookshim
+from tests.support.network import node_address
 from tests.support.receiver import Receiver
 from tests.support.soak.aftermath import Aftermath
 from tests.support.soak.caller import Caller
@@ -47,7 +48,7 @@ def soak(
     began, over = time.monotonic(), threading.Event()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookshim-s-")))
-        receiver = stack.enter_context(Receiver())
+        receiver = stack.enter_context(Receiver(stack.enter_context(node_address())))
         (directory / "rounds").mkdir()
         witness = Witness(directory / "rounds", receiver)
         daemon = Hookshim(directory, containerd.socket)
