@@ -35,7 +35,7 @@ from server.runtime import CriRuntime
 from server.watch import ExitWatch
 from shim.actions import ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
 from shim.engine import Engine
-from shim.errors import JournalUnavailableError, RuntimeCallError
+from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoints
 from shim.journal import Journal
 from shim.plan import Settings
@@ -53,6 +53,9 @@ _BATCH_PAUSE, _RETENTION_PAUSE = 0.1, 600.0
 
 #: Seconds between two looks whether the rules are others.
 _RULES_PAUSE = 0.5
+
+#: Seconds between two looks at what runs and what has ended, for the postStop hooks.
+_ADOPT_PAUSE = 60.0
 
 
 def run(config: Config) -> int:
@@ -116,7 +119,7 @@ async def _serve(config: Config) -> None:
         background = {
             recovery,
             asyncio.create_task(_retain(journal, clock, config.retention_hours), name="retention"),
-            asyncio.create_task(_follow(rules, engine), name="rules"),
+            asyncio.create_task(_follow(rules, engine, clock), name="rules"),
         }
         await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
         if recovery.done():
@@ -191,19 +194,24 @@ async def _clear_output(journal: Journal, native: NativeExec) -> None:
     native.clear([(delivery.id, delivery.attempts) for delivery in open_deliveries])
 
 
-async def _follow(rules: HooksDirectory, engine: Engine) -> None:
-    """Take changed rules over; what runs already gets the postStop hooks that they declare."""
+async def _follow(rules: HooksDirectory, engine: Engine, clock: SystemClock) -> None:
+    """Take changed rules over; what runs already gets the postStop hooks that they declare.
+
+    Now and then it is looked at in any case: an event that was lost, or a state that came late, delays a postStop by
+    that much and no more.
+    """
     async with asyncio.TaskGroup() as group:
         group.create_task(rules.watch(), name="watch the rules")
-        generation = rules.generation
+        generation, looked = rules.generation, clock.boottime()
         while True:
             await asyncio.sleep(_RULES_PAUSE)
-            if generation != rules.generation:
+            if generation != rules.generation or clock.boottime() - looked > _ADOPT_PAUSE:
+                now = rules.generation
                 try:
                     await engine.adopt()
-                    generation = rules.generation
-                except (RuntimeCallError, JournalUnavailableError) as error:
-                    log.warning("new postStop hooks of running containers cannot be recorded yet", reason=str(error))
+                    generation, looked = now, clock.boottime()
+                except HookshimError as error:
+                    log.warning("the postStop hooks of running containers cannot be looked for", reason=str(error))
 
 
 async def _retain(journal: Journal, clock: SystemClock, hours: float) -> None:

@@ -18,6 +18,7 @@ from shim.errors import (
     DeclarationError,
     HookFailedError,
     HookshimError,
+    JournalConflictError,
     JournalUnavailableError,
     PodStoppingError,
     RuntimeCallError,
@@ -43,6 +44,7 @@ CODES: dict[type[HookshimError], str] = {
     StoppedError: "ABORTED",
     PodStoppingError: "FAILED_PRECONDITION",
     JournalUnavailableError: "UNAVAILABLE",
+    JournalConflictError: "UNAVAILABLE",
     ClosingError: "UNAVAILABLE",
     CallerLeftError: "CANCELLED",
 }
@@ -81,7 +83,7 @@ class Interception:
         except RuntimeCallError as error:
             return Refusal(error.code, error.message, error.details)
         except HookshimError as error:
-            return Refusal(CODES[type(error)], str(error))
+            return Refusal(CODES.get(type(error), "INTERNAL"), str(error))
         return Pass() if response is None else Answer(response)
 
     async def _create(self, call: Call) -> None:

@@ -234,10 +234,11 @@ class CriRuntime:
             return False
         request = tasks.GetRequest(container_id=container_id)
         try:
-            await self._caller.ask(f"{_TASKS}Get", request, tasks.GetResponse, NAMESPACE)
+            task = await self._caller.ask(f"{_TASKS}Get", request, tasks.GetResponse, NAMESPACE)
         except RuntimeCallError as error:
             return error.code == "NOT_FOUND"
-        return False
+        # A start that was cut off leaves a task whose process was never let run.
+        return task.process.status in (tasks.CREATED, tasks.STOPPED)
 
 
 def _state(container: cri.Container) -> ContainerState:

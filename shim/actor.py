@@ -27,6 +27,7 @@ from shim.ports import Container, Metadata
 from shim.post_stop import PostStops, Watch
 from shim.records import (
     KUBELET,
+    ContainerState,
     Delivery,
     DeliveryState,
     Ending,
@@ -88,11 +89,11 @@ class Actor:
             if self._users == 0:
                 self._drop(self)
 
-    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    def spawn(self, work: Coroutine[Any, Any, T], name: str, *, patient: bool = False) -> asyncio.Task[T]:
         """Run ``work`` in a task of the engine's, and keep the actor meanwhile."""
         kept = ExitStack()
         kept.enter_context(self.used())
-        task = self._tools.tasks.spawn(work, name)
+        task = self._tools.tasks.spawn(work, name, patient=patient)
         task.add_done_callback(lambda _task: kept.close())
         return task
 
@@ -131,30 +132,39 @@ class Actor:
         operation, deliveries, watch = None, list[Delivery](), None
         changes: list[Change] = []
         hooks = plan.of(declared, Hook.POST_START)
-        if hooks and not await self._recorded(Hook.POST_START):
+        if hooks and not await self._drafts.recorded(self._id, Hook.POST_START):
             operation = self._drafts.operation(container, OperationKind.START, Reason.START_CONTAINER, 0)
             deliveries = self._drafts.deliveries(operation, hooks, DeliveryState.ARMED)
             changes += accepted(operation, deliveries)
         told = plan.of(declared, Hook.POST_STOP)
-        if told and not await self._recorded(Hook.POST_STOP):
+        if told and not await self._drafts.recorded(self._id, Hook.POST_STOP):
             watch = self._post_stops.arm(container, told)
             changes += watch.inserted()
         if changes:
             await self._tools.hit(Failpoint.START_ACCEPT)
             caller.accept()
-            await self._accept(container, changes)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._ledger.write(*changes)
+            except (JournalUnavailableError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    # A disk that only hangs may write it yet, and nothing has come of it.
+                    self._void(operation, deliveries, watch)
+                raise JournalUnavailableError(
+                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, because its "
+                    f"hooks cannot be recorded: {str(error) or 'the journal does not answer'}"
+                ) from error
         if watch is not None:
             self._post_stops.watch(watch)
         return self._start_run(container, operation, deliveries, watch)
 
-    async def _accept(self, container: Container, changes: Sequence[Change]) -> None:
-        try:
-            await self._ledger.write(*changes)
-        except JournalUnavailableError as error:
-            raise JournalUnavailableError(
-                f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
-                f"because its hooks cannot be recorded: {error}"
-            ) from error
+    def _void(self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None) -> None:
+        if operation is not None:
+            self._ledger.owe(*self._drafts.voided(operation, deliveries))
+            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+        if watch is not None:
+            watch.never()
+            self._post_stops.changed(watch)
 
     def _start_run(
         self,
@@ -193,7 +203,7 @@ class Actor:
         if self._start is run:
             self._start = None
         if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}")
+            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
 
     async def stop(
         self,
@@ -212,60 +222,77 @@ class Actor:
         Raises RuntimeCallError: the runtime's answer to the forwarded call; the stop is tried again nevertheless.
         Raises CallerLeftError: nothing was done.
         """
-        arrived = self._tools.clock.boottime()
-        container = await self._after_starts(container, timeout, reason)
-        async with self._admission:
-            run = self._stop
-            if run is None and container.state.startable:
-                # It may have been started since it was looked up; under this lock it cannot be.
-                container = await self._look_again(container)
-            if run is None:
-                until = self._drafts.until(container, timeout, arrived, left)
-                run = await self._accept_stop(container, timeout, until, request, metadata, reason, caller)
-                if run is None and container.state.startable and reason is Reason.STOP_CONTAINER:
-                    # Made here, under the lock: passed on, it might meet a start that has waited for this.
-                    within = timeout + FORWARD_MARGIN
-                    return await self._tools.runtime.stop(self._id, timeout, request, metadata, within)
-                if run is None:
-                    return None
-                answer = run.wait()
-            else:
-                caller.accept()
-                # Before anything is awaited: its answer may come meanwhile.
-                answer = run.wait()
-                await run.join(timeout)
-        return await answer
-
-    async def _after_starts(self, container: Container, timeout: int, reason: Reason) -> Container:
-        """The container when no start of it is under way any more, as far as ``timeout`` lets that be waited for."""
-        seen: StartRun | None = None
+        until = self._drafts.until(container, timeout, self._tools.clock.boottime(), left)
+        waited: StartRun | None = None
         while True:
+            start = self._under_way(waited)
+            if start is not None:
+                container = await self._after_start(start, container, timeout)
+                if reason is Reason.STOP_CONTAINER:
+                    start.refuse_to_be_overtaken(container)
+                waited = start
             async with self._admission:
-                start = self._start
-            under_way = start is not None and not start.answered.is_set()
-            # One that was waited for already, in vain, is not waited for again.
-            if not (under_way and start is not seen) and not (seen is None and container.state.startable):
-                return container
-            container = await self._after_start(start, container, timeout)
-            if reason is Reason.STOP_CONTAINER and start is not None:
-                _refuse_to_overtake(start, container)
-            if start is None and self._start is None:
-                return container
-            seen = start
+                if self._under_way(waited) is None:
+                    answer = await self._admit_stop(container, timeout, until, request, metadata, reason, caller)
+                    break
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
-    async def _after_start(self, run: StartRun | None, container: Container, timeout: int) -> Container:
+    def _under_way(self, waited: StartRun | None) -> StartRun | None:
+        """A start that is not answered yet; one that was waited for in vain is not waited for again."""
+        start = self._start
+        return None if start is None or start is waited or start.answered.is_set() else start
+
+    async def _admit_stop(
+        self,
+        container: Container,
+        timeout: int,
+        until: float,
+        request: bytes,
+        metadata: Metadata,
+        reason: Reason,
+        caller: Caller,
+    ) -> asyncio.Future[bytes] | bytes | None:
+        """Begin a stop, or join the one that is open: the answer that is to be waited for, or as ``stop``."""
+        run = self._stop
+        if run is not None:
+            caller.accept()
+            # Before anything is awaited: its answer may come meanwhile.
+            answer = run.wait()
+            await run.join(timeout, until)
+            return answer
+        if container.state.startable:
+            # It may have been started since it was looked up; under this lock it cannot be.
+            container = await self._look_again(container)
+        run = await self._accept_stop(container, timeout, until, request, metadata, reason, caller)
+        if run is not None:
+            return run.wait()
+        if container.state.startable and reason is Reason.STOP_CONTAINER:
+            # Made here, under the lock: passed on, it might meet a start that has waited for this.
+            within = timeout + FORWARD_MARGIN
+            return await self._tools.runtime.stop(self._id, timeout, request, metadata, within)
+        return None
+
+    async def _after_start(self, run: StartRun, container: Container, timeout: int) -> Container:
         """A stop that overtook a start would be answered and the container would run: let the start be answered."""
         budget = plan.stop_budget(timeout, container, self._tools.settings)
-        if run is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(budget, DOUBT) if run.in_doubt else budget):
-                    await run.answered.wait()
-        return await self._look_again(container)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(budget, DOUBT) if run.in_doubt else budget):
+                await run.answered.wait()
+        return await self._look_again(container, started=run.started)
 
-    async def _look_again(self, container: Container) -> Container:
-        with suppress(RuntimeCallError):
+    async def _look_again(self, container: Container, *, started: bool = False) -> Container:
+        """The container as it is now; ``started`` is what is known if the runtime cannot be asked.
+
+        Raises RuntimeCallError if nothing is known: to go on with what was may be to kill what runs.
+        """
+        try:
             return await self._tools.runtime.find(self._id) or container
-        return container
+        except RuntimeCallError as error:
+            if started:
+                return replace(container, state=ContainerState.RUNNING)
+            if error.ambiguous:
+                raise
+            return container
 
     async def _accept_stop(
         self,
@@ -281,12 +308,17 @@ class Actor:
             return None
         post_start = self._start if self._start is not None and self._start.hooked else None
         hooks, problem = self._drafts.pre_stops(container)
-        due = bool(hooks or problem) and not await self._recorded(Hook.PRE_STOP)
+        due = bool(hooks or problem) and not await self._drafts.recorded(self._id, Hook.PRE_STOP)
         if not due and post_start is None:
             return None
         await self._tools.hit(Failpoint.STOP_ACCEPT)
+        # Before the journal is asked: one that is answered meanwhile is not missed.
+        flights = self._kubelet.in_flight(self._id) if due else ()
         ran = due and any(one.source == KUBELET for one in hooks) and await self._kubelet.ran(self._id)
-        flights = self._kubelet.in_flight(self._id) if due and not ran else ()
+        if ran:
+            # What it took is gone from the grace already.
+            budget = plan.stop_budget(timeout, container, self._tools.settings)
+            until = min(until, self._tools.clock.boottime() + budget)
         operation = self._drafts.operation(container, OperationKind.STOP, reason, timeout, until)
         deliveries = self._drafts.due(operation, hooks, problem, ran=ran, at_once=not flights) if due else []
         caller.accept()
@@ -308,7 +340,7 @@ class Actor:
             timeout = plan.grace(container, self._tools.settings)
             until = self._drafts.until(container, timeout, self._tools.clock.boottime(), None)
             operation = self._drafts.operation(container, OperationKind.STOP, Reason.POST_START_FAILED, timeout, until)
-            due = bool(hooks or problem) and not await self._recorded(Hook.PRE_STOP)
+            due = bool(hooks or problem) and not await self._drafts.recorded(self._id, Hook.PRE_STOP)
             deliveries = self._drafts.due(operation, hooks, problem) if due else []
             await self._ledger.note(*changes, *accepted(operation, deliveries))
             await self._tools.hit(Failpoint.POST_START_COMMITTED)
@@ -336,7 +368,7 @@ class Actor:
         if changes:
             await self._ledger.note(*changes)
         if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}")
+            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
 
     def resume(self, container: Container, operation: Operation, deliveries: Sequence[Delivery]) -> None:
         """Go on with an operation that recovery found open; a start before the stop that is to end its PostStart."""
@@ -365,30 +397,4 @@ class Actor:
             if self._stop is run:
                 self._stop = None
         if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}")
-
-    async def _recorded(self, hook: Hook) -> bool:
-        """Whether this hook of the container has a record already: a repeated request only forwards."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                deliveries = await self._tools.journal.deliveries_of(self._id)
-        except (JournalUnavailableError, TimeoutError) as error:
-            log.error("the journal cannot be read: taking the hook as not yet delivered", error=str(error))
-            return False
-        ended = (DeliveryState.VOID, DeliveryState.SKIPPED)
-        return any(delivery.hook is hook and delivery.state not in ended for delivery in deliveries)
-
-
-def _refuse_to_overtake(start: StartRun, container: Container) -> None:
-    """Raise RuntimeCallError rather than pass a stop on that would be answered OK before its container runs.
-
-    A start in doubt may never have been made, so that a stop after it is all that there is. The calls that end a pod
-    or remove a container have more to do than to stop, and are never in the way.
-    """
-    if container.state.startable and not start.answered.is_set() and not start.in_doubt:
-        ref = container.ref
-        raise RuntimeCallError(
-            "UNAVAILABLE",
-            f"container {ref.name} of pod {ref.pod_text} is not stopped: containerd has not answered its "
-            "StartContainer within the timeout; try again",
-        )
+            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+
+import structlog
 
 from shim import plan, texts
 from shim.actions import Declared
 from shim.changes import Change, InsertOperation
-from shim.errors import DeclarationError
+from shim.errors import DeclarationError, JournalUnavailableError
+from shim.ledger import PATIENCE
 from shim.lifecycle import to_json
-from shim.moves import inserted
+from shim.moves import inserted, moved, settled
 from shim.ports import Container
 from shim.records import (
     KUBELET,
@@ -23,7 +27,10 @@ from shim.records import (
     Outcome,
     Reason,
 )
+from shim.table import DeliveryEvent, OperationEvent
 from shim.tools import Tools
+
+log = structlog.get_logger(__name__)
 
 
 class Drafts:
@@ -59,12 +66,12 @@ class Drafts:
         ]
 
     def pre_stops(self, container: Container) -> tuple[list[Declared], str]:
-        """The PreStop hooks of a container, and what is wrong with its own declaration: the rules' run all the same."""
+        """The PreStop hooks of a container, and what is wrong with its own declaration: all others run."""
         try:
             return plan.of(plan.hooks(container, self._tools.rules, self._tools.settings), Hook.PRE_STOP), ""
         except DeclarationError as error:
-            rules = plan.of(self._tools.rules.matching(container), Hook.PRE_STOP)
-            return rules, texts.undeclared(container.ref, str(error))
+            others = (*plan.kubelets(container, self._tools.settings), *self._tools.rules.matching(container))
+            return plan.of(others, Hook.PRE_STOP), texts.undeclared(container.ref, str(error))
 
     def until(self, container: Container, timeout: int, arrived: float, left: float | None) -> float:
         """When the countdown of a stop is over, in seconds of the boot's clock.
@@ -99,6 +106,25 @@ class Drafts:
             undeclared = self._delivery(operation, Hook.PRE_STOP, len(hooks), "{}", DeliveryState.FAILED, problem)
             deliveries.append(undeclared)
         return deliveries
+
+    def voided(self, operation: Operation, deliveries: Sequence[Delivery]) -> list[Change]:
+        """The changes that end a start that came to nothing."""
+        now = self._tools.clock.wall()
+        changes = [moved(now, operation, OperationEvent.END)[1]]
+        for delivery in deliveries:
+            changes += settled(now, delivery, Outcome(), DeliveryEvent.START_FAILED)[1]
+        return changes
+
+    async def recorded(self, container_id: str, hook: Hook) -> bool:
+        """Whether this hook of the container has a record already: a repeated request only forwards."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                deliveries = await self._tools.journal.deliveries_of(container_id)
+        except (JournalUnavailableError, TimeoutError) as error:
+            log.error("the journal cannot be read: taking the hook as not yet delivered", error=str(error))
+            return False
+        ended = (DeliveryState.VOID, DeliveryState.SKIPPED)
+        return any(delivery.hook is hook and delivery.state not in ended for delivery in deliveries)
 
     def _delivery(
         self, operation: Operation, hook: Hook, position: int, handler: str, state: DeliveryState, error: str = ""

@@ -20,8 +20,10 @@ from shim.caller import Caller
 from shim.errors import (
     ClosingError,
     DeclarationError,
+    HookFailedError,
     HookshimError,
     PodStoppingError,
+    StoppedError,
 )
 from shim.kubelet import Forward, KubeletExecs, runs_hook
 from shim.ledger import PATIENCE
@@ -36,8 +38,11 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-#: Containers that are remembered, without hooks and with: more than a node has.
+#: Containers without hooks that are remembered: more than a node has.
 _REMEMBERED = 4096
+
+#: Containers with hooks that are remembered with what they declare: more than end on a node at once.
+_ENDING = 512
 
 #: Seconds after which a call that was let pass has reached the runtime: until then, no start may overtake it.
 _ON_ITS_WAY = 1.0
@@ -54,7 +59,7 @@ class Engine:
         self._actors: dict[str, Actor] = {}
         self._stopping: Counter[str] = Counter()
         self._hookless: Memory[str] = Memory(_REMEMBERED)
-        self._hooked: Memory[Container] = Memory(_REMEMBERED)
+        self._hooked: Memory[Container] = Memory(_ENDING)
         self._generation = tools.rules.generation
         self._post_stops = PostStops(tools)
         self._kubelet = KubeletExecs(tools)
@@ -101,11 +106,30 @@ class Engine:
             self._hookless.put(container.ref.id, container.ref.sandbox_id)
             return None
         self._refuse_if_closing()
-        self._hooked.put(container.ref.id, container)
         with self._actor(container.ref.id) as actor:
             caller = Caller()
-            work = actor.start(container, declared, request, metadata, seconds_left, caller)
+            work = self._start(actor, container, declared, request, metadata, seconds_left, caller)
             return await _wait(actor.spawn(work, f"StartContainer {container.ref.id}"), caller)
+
+    async def _start(
+        self,
+        actor: Actor,
+        container: Container,
+        declared: Sequence[Declared],
+        request: bytes,
+        metadata: Metadata,
+        left: float | None,
+        caller: Caller,
+    ) -> bytes | None:
+        try:
+            response = await actor.start(container, declared, request, metadata, left, caller)
+        except (HookFailedError, StoppedError):
+            self._hooked.put(container.ref.id, container)
+            raise
+        if response is not None:
+            # It may end and be removed before it can be asked about.
+            self._hooked.put(container.ref.id, container)
+        return response
 
     async def stop(
         self, container: Container, timeout: int, request: bytes, metadata: Metadata, seconds_left: float | None = None
@@ -151,6 +175,8 @@ class Engine:
     async def _end_pod(self, sandbox_id: str, reason: Reason, caller: Caller) -> None:
         ended: set[str] = set()
         with ExitStack() as marks:
+            # Before the first look: one may be started in a pod that has none yet. The id may be a prefix still.
+            marks.enter_context(self._no_starts(sandbox_id))
             while containers := [
                 container
                 for container in await self._tools.runtime.in_pod(sandbox_id, self._may_run)
@@ -199,7 +225,8 @@ class Engine:
 
         ``seen`` is what is known of that end if the container is gone before it can be asked about.
         """
-        if not self._closing and not self.hookless(container_id):
+        watched = self._post_stops.of(container_id) is not None
+        if not self._closing and (watched or not self.hookless(container_id)):
             self._tools.tasks.spawn(self._exited(container_id, since=0.0, seen=seen), f"exited {container_id}")
 
     async def adopt(self) -> None:
@@ -225,7 +252,9 @@ class Engine:
 
     async def _exited(self, container_id: str, since: float, seen: Ending | None = None) -> None:
         try:
-            container, ended = await self._find_ended(container_id)
+            watched = self._post_stops.of(container_id) is not None
+            container, ended = await self._find_ended(container_id, watched=watched)
+            # It may have been adopted meanwhile.
             watched = self._post_stops.of(container_id) is not None
             if not ended or not (watched or (container is not None and self._has_hooks(container))):
                 return
@@ -242,7 +271,7 @@ class Engine:
         except (HookshimError, TimeoutError) as error:
             log.warning("the end of a container is not recorded", container=container_id, error=repr(error))
 
-    async def _find_ended(self, container_id: str) -> tuple[Container | None, bool]:
+    async def _find_ended(self, container_id: str, *, watched: bool) -> tuple[Container | None, bool]:
         """The container once its state says what the event has said, and whether it has ended.
 
         One that was removed at once is as it was last seen; None if it never was.
@@ -251,7 +280,7 @@ class Engine:
             container = await self._tools.runtime.find(container_id)
             if container is None:
                 return self._hooked.get(container_id), True
-            if container.state is ContainerState.EXITED or not self._has_hooks(container):
+            if container.state is ContainerState.EXITED or not (watched or self._has_hooks(container)):
                 return container, True
             await asyncio.sleep(pause)
         return None, False

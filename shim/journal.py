@@ -194,11 +194,10 @@ class Journal:
 
 
 def _open_work(store: Store) -> list[tuple[Operation, list[Delivery]]]:
-    deliveries = store.deliveries_of_open_operations()
-    return [
-        (operation, [delivery for delivery in deliveries if delivery.operation_id == operation.id])
-        for operation in store.open_operations()
-    ]
+    by_operation: dict[str, list[Delivery]] = {}
+    for delivery in store.deliveries_of_open_operations():
+        by_operation.setdefault(delivery.operation_id, []).append(delivery)
+    return [(operation, by_operation.get(operation.id, [])) for operation in store.open_operations()]
 
 
 def _resolve_all(commits: list[_Commit], results: list[JournalError | None]) -> None:

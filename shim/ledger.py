@@ -67,7 +67,7 @@ class Ledger:
             except JournalUnavailableError as error:
                 log.error("the journal cannot be written: going on without a record", error=str(error))
                 if self._settling is None or self._settling.done():
-                    self._settling = self._tools.tasks.spawn(self.settle(), "settle")
+                    self._settling = self._tools.tasks.spawn(self.settle(), "settle", patient=True)
                 return
             except JournalConflictError:
                 log.exception("the journal does not agree with what happened; its own record stands")

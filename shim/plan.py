@@ -22,6 +22,8 @@ KUBELET_KEY = "io.kubernetes.container.preStopHandler"
 #: containerd counts a timeout in int64 nanoseconds: above this it overflows and kills at once.
 MAX_TIMEOUT = 9_000_000_000
 
+_DIGITS = len(str(MAX_TIMEOUT)) + 1
+
 #: What a process still gets after its hook has used up the grace (kubelet ``minimumGracePeriodInSeconds``).
 MINIMUM_GRACE = 2
 
@@ -88,7 +90,8 @@ def grace(container: Container, settings: Settings) -> int:
 def _grace(annotations: Mapping[str, str], pod_annotations: Mapping[str, str], settings: Settings) -> int:
     text = annotations.get(GRACE_KEY, pod_annotations.get(GRACE_KEY, ""))
     if text.isascii() and text.isdigit():
-        return min(int(text), MAX_TIMEOUT)
+        # More digits than a timeout can have are not read: Python refuses to, from some length on.
+        return min(int(text.lstrip("0")[:_DIGITS] or "0"), MAX_TIMEOUT)
     return settings.default_grace
 
 

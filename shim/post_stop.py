@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 ATTEMPT = 30.0
 
 #: How many attempts run at once: a node's containers may all end in the same moment.
-AT_ONCE = 16
+AT_ONCE = 64
 
 
 class Watch:
@@ -125,6 +125,7 @@ class PostStops:
         self._tools = tools
         self._watches: dict[str, Watch] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._adopting = asyncio.Lock()
 
     def arm(self, container: Container, hooks: Sequence[Declared]) -> Watch:
         """Records of the hooks of a container that is about to start or runs; nothing is committed yet."""
@@ -145,6 +146,10 @@ class PostStops:
 
     async def adopt(self, container: Container, hooks: Sequence[Declared]) -> None:
         """Watch a running container that has no record yet. Raises JournalUnavailableError."""
+        async with self._adopting:
+            await self._adopt(container, hooks)
+
+    async def _adopt(self, container: Container, hooks: Sequence[Declared]) -> None:
         if container.ref.id in self._watches:
             return
         recorded = await self._tools.journal.deliveries_of(container.ref.id)
@@ -168,11 +173,11 @@ class PostStops:
         watch = self._watches.get(container_id)
         if watch is None or watch.ended:
             return
-        never = watch.operation.state is OperationState.ACCEPTED if ending is None else not ending.started
-        if never:
+        # What has run is told of, whatever the runtime has forgotten.
+        if watch.operation.state is OperationState.ACCEPTED and (ending is None or not ending.started):
             watch.never()
         else:
-            watch.tell(ending or self._unknown())
+            watch.tell(ending if ending is not None and ending.finished_at else self._unknown(ending))
         self._begin(watch)
 
     async def look(self) -> None:
@@ -191,28 +196,35 @@ class PostStops:
         if state is None:
             self.ended(container_id, None)
         elif state is ContainerState.EXITED:
-            self.ended(container_id, await self._tools.runtime.ending(container_id))
+            ending = await self._tools.runtime.ending(container_id)
+            if ending is not None and not ending.started:
+                await self._tools.runtime.clear_leftover(container_id)
+            self.ended(container_id, ending)
         elif state.stoppable and (watch := self._watches.get(container_id)) is not None:
             watch.started()
             await watch.ledger.note()
 
-    def _unknown(self) -> Ending:
-        return Ending(started=True, exit_code=None, reason="Unknown", finished_at=self._tools.clock.wall())
+    def _unknown(self, ending: Ending | None = None) -> Ending:
+        """An end of which nobody knows when it was: it counts from now."""
+        now = self._tools.clock.wall()
+        if ending is not None:
+            return replace(ending, finished_at=now)
+        return Ending(started=True, exit_code=None, reason="Unknown", finished_at=now)
 
     def changed(self, watch: Watch) -> None:
         """Write what has become of a watch, and forget one that is over."""
         if watch.operation.state is OperationState.DONE:
             self._watches.pop(watch.operation.container.id, None)
-        self._tools.tasks.spawn(watch.ledger.settle(), f"postStop {watch.operation.container.id}")
+        self._tools.tasks.spawn(watch.ledger.settle(), f"postStop {watch.operation.container.id}", patient=True)
 
     def _begin(self, watch: Watch) -> None:
-        self._tools.tasks.spawn(self._tell_all(watch), f"postStop {watch.operation.container.id}")
+        self._tools.tasks.spawn(self._tell_all(watch), f"postStop {watch.operation.container.id}", patient=True)
 
     async def _tell_all(self, watch: Watch) -> None:
         # How it ended, before it is removed and while others are told of theirs.
         await watch.ledger.note()
         hooks = [
-            self._tools.tasks.spawn(self._tell(watch, index), f"postStop {delivery.id}")
+            self._tools.tasks.spawn(self._tell(watch, index), f"postStop {delivery.id}", patient=True)
             for index, delivery in enumerate(watch.deliveries)
             if delivery.state.open
         ]

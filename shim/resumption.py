@@ -41,6 +41,7 @@ class Resumption:
         self._post_stops = post_stops
         self._actor = actor
         self._busy = busy
+        self._postponed: set[str] = set()
 
     async def run(self) -> None:
         """Reconcile all of it. Raises RuntimeCallError (ambiguous) and JournalUnavailableError; run it again then."""
@@ -48,10 +49,15 @@ class Resumption:
         for container_id, work in (await self._open()).items():
             # It has an actor if an earlier run has come as far, or if the journal could not be read until now.
             if self._busy(container_id):
-                self._tools.tasks.spawn(self._later(container_id), f"recovery {container_id}")
+                self._postpone(container_id)
             else:
                 await self._container(container_id, work)
         await self._tools.hit(Failpoint.RECOVERY_RECONCILED)
+
+    def _postpone(self, container_id: str) -> None:
+        if container_id not in self._postponed:
+            self._postponed.add(container_id)
+            self._tools.tasks.spawn(self._later(container_id), f"recovery {container_id}", patient=True)
 
     async def _open(self) -> dict[str, _Work]:
         by_container: dict[str, _Work] = {}
@@ -65,8 +71,11 @@ class Resumption:
             await asyncio.sleep(LATER)
             try:
                 if not self._busy(container_id):
-                    await self._container(container_id, (await self._open()).get(container_id, []))
-                    return
+                    work = (await self._open()).get(container_id, [])
+                    if not self._busy(container_id):
+                        await self._container(container_id, work)
+                        self._postponed.discard(container_id)
+                        return
             except HookshimError as error:
                 log.warning("open work cannot be taken up yet", container=container_id, error=str(error))
 
@@ -101,7 +110,8 @@ class Resumption:
         if container is None or container.state is not ContainerState.EXITED:
             return None
         ending = await self._tools.runtime.ending(container.ref.id)
-        if ending is not None and not ending.started and any(op.kind is OperationKind.START for op, _ in work):
+        starting = (OperationKind.START, OperationKind.END)
+        if ending is not None and not ending.started and any(op.kind in starting for op, _ in work):
             await self._tools.runtime.clear_leftover(container.ref.id)
         return ending
 

@@ -189,6 +189,8 @@ class StartRun:
         self.heard.set()
         if self.watch is not None:
             self.watch.started()
+            # Before anybody is told: it may have ended and be removed when the next daemon looks.
+            await self.watch.ledger.note()
         self.answered.set()
         if self._operation is None:
             self._end()
@@ -227,6 +229,19 @@ class StartRun:
         assert self._operation is not None  # noqa: S101 - its callers have looked
         self._operation, change = moved(self._tools.clock.wall(), self._operation, OperationEvent.END)
         return change
+
+    def refuse_to_be_overtaken(self, container: Container) -> None:
+        """Raise RuntimeCallError for a stop that would be answered OK before its ``container`` runs.
+
+        A start in doubt may never have been made, so that a stop after it is all that there is. The calls that end a
+        pod or remove a container have more to do than to stop, and are never in the way.
+        """
+        if container.state.startable and not self.answered.is_set() and not self.in_doubt:
+            raise RuntimeCallError(
+                "UNAVAILABLE",
+                f"container {container.ref.name} of pod {container.ref.pod_text} is not stopped: containerd has not "
+                "answered its StartContainer within the timeout; try again",
+            )
 
     def close(self) -> None:
         """Let nobody wait any longer, whatever happened."""

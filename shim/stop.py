@@ -80,13 +80,16 @@ class StopRun:
         self._nudge.set()
         return answer
 
-    async def join(self, timeout: int) -> None:
+    async def join(self, timeout: int, until: float) -> None:
         """Take another caller's ``timeout`` into account: the countdown may get shorter, never longer.
 
         One that sends 0 wants a kill: the hook keeps its budget, and what is forwarded after it is the minimum.
+        ``until``: the end of its countdown while the kubelet's own hook is open, which has the pod's grace.
         """
         now = self._tools.clock.boottime()
-        budget = stop_budget(timeout, self._container, self._tools.settings)
+        budget: float = stop_budget(timeout, self._container, self._tools.settings)
+        if any(delivery.source == KUBELET and delivery.state.open for delivery in self._hooks.deliveries):
+            budget = max(budget, until - now)
         merged = min(filter(None, (self._operation.timeout, timeout)), default=0)
         if timeout == 0 and merged:
             self._hurried = True
@@ -126,15 +129,25 @@ class StopRun:
         self._answer(response)
 
     async def _land(self) -> list[Change]:
-        """Wait for the kubelet's own run of its hook; one that was answered is not done again."""
-        waits = [asyncio.create_task(flight.ended.wait(), name="ExecSync") for flight in self._flights]
-        await asyncio.wait(waits, timeout=self._countdown.left())
-        for wait in waits:
-            wait.cancel()
-        await asyncio.wait(waits)
+        """Wait for the kubelet's own run of its hook, within the grace that it began with, and this countdown.
+
+        Only what the runtime did not answer is made up for: one that goes on is left so, as a kubelet leaves it.
+        """
+        grace = max(flight.operation.deadline or 0.0 for flight in self._flights) - self._tools.clock.boottime()
+        landed = asyncio.create_task(_landed(self._flights), name="ExecSync")
+        over = asyncio.create_task(self._countdown.over(), name="grace of an ExecSync")
+        tasks = (landed, over)
+        try:
+            await asyncio.wait(tasks, timeout=max(0.0, grace), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         if any(flight.ended.is_set() and not flight.operation.error for flight in self._flights):
             return self._hooks.skip(KUBELET, texts.KUBELET_RAN)
-        return []
+        if all(flight.ended.is_set() for flight in self._flights):
+            return []
+        return self._hooks.skip(KUBELET, texts.KUBELET_RUNS)
 
     async def kill(self) -> None:
         """Stop the container with nothing but the runtime: for when ``go`` has met a bug."""
@@ -247,3 +260,8 @@ class StopRun:
                 waiting.set_exception(answer)
                 waiting.exception()  # its caller may have left
         self._waiting.clear()
+
+
+async def _landed(flights: Sequence[Flight]) -> None:
+    for flight in flights:
+        await flight.ended.wait()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+import structlog
 
 from shim.changes import (
     BeginAttempt,
@@ -44,6 +46,10 @@ from shim.records import (
     Stage,
 )
 
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
 #: The file's name in the state directory.
 FILE = "journal.db"
 
@@ -67,6 +73,8 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._db.row_factory = sqlite3.Row
+        # A byte that went bad on the disk spoils the one text that it is in, and not the whole answer.
+        self._db.text_factory = lambda raw: raw.decode(errors="replace")
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -203,11 +211,11 @@ class Store:
 
     def open_operations(self) -> list[Operation]:
         """Every operation that is not done, oldest first."""
-        return [_operation(row) for row in self._rows("open_operations", {})]
+        return _read(_operation, self._rows("open_operations", {}))
 
     def deliveries_of_open_operations(self) -> list[Delivery]:
         """Every delivery, open or not, of an operation that is not done."""
-        return [_delivery(row) for row in self._rows("deliveries_of_open_operations", {})]
+        return _read(_delivery, self._rows("deliveries_of_open_operations", {}))
 
     def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first."""
@@ -239,6 +247,17 @@ class Store:
             Event(row["at"], row["reason"], _container(row), row["delivery_id"], row["message"])
             for row in self._rows("events", {})
         ]
+
+
+def _read(read: Callable[[sqlite3.Row], T], rows: Sequence[sqlite3.Row]) -> list[T]:
+    """All rows that can be read: one that cannot is reported and left, and keeps nothing else from going on."""
+    found = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except (ValueError, TypeError) as error:
+            log.error("a row of the journal cannot be read and is left", id=row["id"], error=str(error))
+    return found
 
 
 def set_aside(path: Path, suffix: str) -> Path:

@@ -60,6 +60,7 @@ def event(at: float, delivery: Delivery) -> Event:
 
 STOPPED = "stopped before it ended"
 KUBELET_RAN = "the kubelet has run it"
+KUBELET_RUNS = "the kubelet runs it, and it has not ended within the grace"
 ENDED_FIRST = "container exited"
 EARLIER_FAILED = "not run: an earlier hook failed, and the container is stopped"
 NO_TIME_LEFT = "not run: the hooks before it have used up the grace period"

@@ -25,18 +25,24 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._patient: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run ``work`` as a task of its own, whoever waits for it. An error nobody took is logged."""
+    def spawn(self, work: Coroutine[Any, Any, T], name: str, *, patient: bool = False) -> asyncio.Task[T]:
+        """Run ``work`` as a task of its own, whoever waits for it.
+
+        ``patient``: it may go on for hours, is as well done by the next daemon, and no shutdown waits for it.
+        """
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
+        if patient:
+            self._patient.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def idle(self) -> None:
-        """Return when no task is left."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Return when no task is left but patient ones."""
+        while waited := self._tasks - self._patient:
+            await asyncio.wait(waited)
 
     async def cancel(self) -> None:
         """End all tasks that are left; what they were at stays in the journal as it is."""
@@ -50,6 +56,7 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._patient.discard(task)
         if not task.cancelled():
             # Taking the exception here keeps asyncio from complaining about a caller that has left.
             task.exception()
