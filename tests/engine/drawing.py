@@ -7,10 +7,12 @@ happen at any time is a run in which most things cancel each other out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
 from shim.failpoints import Failpoint
+from shim.records import Hook
 from tests.engine.history import (
     Adopt,
     Containerd,
@@ -29,6 +31,7 @@ from tests.engine.history import (
     Reboot,
     Remove,
     RemovePod,
+    Rules,
     Start,
     Stop,
     StopPod,
@@ -74,7 +77,11 @@ class _Draw:
         # a node that goes down in its recovery
         kinds += [self.reboot] if deaths and self._often(0.3) else []
         rest = [(self._one(self._gaps), self._one(kinds)()) for _ in range(self._chance.randint(3, 12))]
-        return [*deaths, (0.0, first), *rest]
+        rules: History = []
+        if self._often(0.2):
+            rules = [(0.0, self.rules())]
+            rest.insert(self._chance.randint(0, len(rest)), (0.0, self.rules()))
+        return [*deaths, *rules, (0.0, first), *rest]
 
     def _deaths(self) -> History:
         """One node in three dies at a place that a container passes, and half of these in the recovery, too."""
@@ -127,7 +134,42 @@ class _Draw:
         if self._often(0.2):
             return None
         what = self._one(("succeed", "succeed", "succeed", "fail", "hang", "raise", "exit"))
-        return Script(what, self._one((0.0, 0.01, 0.5, 0.5, 3.0, 40.0)), self._one(("exec", "http")))
+        script = Script(what, self._one((0.0, 0.01, 0.5, 0.5, 3.0, 40.0)), self._one(("exec", "http")))
+        script = replace(script, survives=script.kind == "exec" and self._often(0.4))
+        return self._with_policy(script) if self._often(0.3) else script
+
+    def _with_policy(self, script: Script) -> Script:
+        return replace(
+            script,
+            fails=self._one((0, 1, 2)),
+            attempts=self._one((1, 2, 3, 3)),
+            timeout=self._one((None, None, 0.1, 5.0, 50.0)),
+        )
+
+    def post_stop(self) -> Script | None:
+        """Of a receiver that is there, is down for a while, or hears nothing at all within the hook's time."""
+        if self._often(0.6):
+            return None
+        what = self._one(("succeed", "succeed", "succeed", "fail", "hang"))
+        timeout = None if what == "succeed" else 100.0
+        attempts = self._one((None, None, 3)) if what != "succeed" else None
+        return Script(
+            what, self._one((0.0, 0.5, 3.0)), "http", self._one((0, 0, 1, 4)), timeout=timeout, attempts=attempts
+        )
+
+    def rules(self) -> Happening:
+        """Other hooks than before, or none."""
+        hooks = []
+        for _ in range(self._one((0, 1, 2, 3))):
+            hook = self._one((Hook.POST_START, Hook.PRE_STOP))
+            script = self.script()
+            if script is not None:
+                ignored = hook is Hook.POST_START and self._often(0.6)
+                hooks.append((hook, replace(script, kind="exec", ignore=ignored)))
+        script = self.post_stop()
+        if script is not None:
+            hooks.append((Hook.POST_STOP, replace(script, kind="run")))
+        return Rules(tuple(hooks))
 
     def behaviour(self) -> Behaviour:
         """A container's ways."""
@@ -150,7 +192,10 @@ class _Draw:
     def create(self) -> Happening:
         """A container with hooks, mostly started."""
         deadline = self._one((0.0, 0.01, 0.06, 2.0)) if self._often(0.15) else None
-        return Create(self.script(), self.script(), self.behaviour(), self._often(0.8), deadline)
+        post_start, pre_stop = self.script(), self.script()
+        if post_start is not None:
+            post_start = replace(post_start, ignore=self._often(0.2))
+        return Create(post_start, pre_stop, self.behaviour(), self._often(0.8), deadline, self.post_stop())
 
     def adopt(self) -> Happening:
         """A container that runs already."""

@@ -9,7 +9,7 @@ from shim.errors import DeclarationError
 from shim.failpoints import Failpoint
 from shim.ledger import PATIENCE
 from shim.lifecycle import KEY
-from shim.records import ContainerState
+from shim.records import ContainerState, Hook
 from tests.engine.sim_containerd import Behaviour, SimContainer, Trouble
 from tests.engine.sim_ports import ReadFault, Script
 from tests.engine.simulation import MALFORMED, World
@@ -27,11 +27,12 @@ class Create:
     behaviour: Behaviour
     start: bool = False
     deadline: float | None = None
+    post_stop: Script | None = None
 
     def happen(self, world: World) -> None:
         """In the world."""
         if len(world.all) < 3:
-            container = world.create(self.post_start, self.pre_stop, self.behaviour)
+            container = world.create(self.post_start, self.pre_stop, self.behaviour, post_stop=self.post_stop)
             if self.start:
                 world.start(container, deadline=self.deadline)
                 world.run(0.3)
@@ -53,6 +54,17 @@ class Adopt:
             container = world.create(None, self.pre_stop, behaviour, malformed=self.malformed)
             world.spawn(world.containerd.start(container.ref.id))
             world.run(0.001)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """From now on these are the node's own hooks, in this order."""
+
+    hooks: tuple[tuple[Hook, Script], ...]
+
+    def happen(self, world: World) -> None:
+        """In the world."""
+        world.rules.replace(self.hooks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +323,7 @@ class Reboot:
 Happening = (
     Create
     | Adopt
+    | Rules
     | CreateMalformed
     | OnContainer
     | ReadFaults

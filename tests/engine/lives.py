@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def _words(error: Exception, world: World) -> str:
     """The promise, as it is written; an assertion may have no text of its own."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     happened = "\n".join(world.errors + world.conflicts)
-    return f"{where.name}: {where.line}\n{error}\n{happened}".strip()
+    # an object without words of its own is told by its address, which is another one each time
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{where.name}: {where.line}\n{error}\n{happened}").strip()
 
 
 @contextmanager

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import pytest
 
+import shim.attempt
 import shim.engine
+import shim.hooks
+from shim.actions import LifecycleHandler, Retry
 from shim.actor import Actor
 from shim.attempt import Result
 from shim.caller import Caller
 from shim.changes import Change
+from shim.countdown import Countdown
+from shim.hooks import HookRun
 from shim.ledger import Ledger
 from shim.ports import Container
-from shim.records import Delivery, Outcome
+from shim.post_stop import PostStops, Watch
+from shim.records import Ending, Hook, Outcome
 from shim.stop import StopRun
 from shim.table import DeliveryEvent
 
@@ -97,16 +104,15 @@ def with_a_stale_look(patch: pytest.MonkeyPatch) -> None:
 
 def with_a_hook_that_is_taken_as_delivered(patch: pytest.MonkeyPatch) -> None:
     """PreStop's record says delivered, and nobody was called, when it is sent again after a death."""
-    deliver = StopRun._deliver
+    deliver = HookRun._deliver
 
-    async def lazy(self: StopRun, delivery: Delivery) -> Result:
-        if delivery.interruptions:
-            self._delivery, change = self._ledger.sent(delivery)
-            await self._ledger.note(change)
+    async def lazy(self: HookRun, index: int, countdown: Countdown, *, again: bool) -> Result:
+        if again and self.deliveries[index].hook is Hook.PRE_STOP:
+            await self._send(index, again=again)
             return Result(DeliveryEvent.SUCCEEDED, Outcome())
-        return await deliver(self, delivery)
+        return await deliver(self, index, countdown, again=again)
 
-    patch.setattr(StopRun, "_deliver", lazy)
+    patch.setattr(HookRun, "_deliver", lazy)
 
 
 def with_an_answer_that_is_waited_for_too_late(patch: pytest.MonkeyPatch) -> None:
@@ -119,6 +125,76 @@ def with_an_answer_that_is_waited_for_too_late(patch: pytest.MonkeyPatch) -> Non
         return answer
 
     patch.setattr(StopRun, "wait", late)
+
+
+def with_hooks_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    """The hooks of one operation are delivered from the last to the first."""
+    init = HookRun.__init__
+
+    def backwards(self: HookRun, *args: Any) -> None:
+        init(self, *args)
+        self.deliveries.reverse()
+
+    patch.setattr(HookRun, "__init__", backwards)
+
+
+def with_an_exec_that_is_sent_again(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for the process that has outlived hookshim."""
+    carry_out = shim.attempt.carry_out
+
+    async def blind(*args: Any, find: bool) -> Result:
+        if find:
+            return Result(DeliveryEvent.INTERRUPTED, Outcome())
+        return await carry_out(*args, find=find)
+
+    patch.setattr(shim.hooks, "carry_out", blind)
+
+
+def without_the_hooks_own_timeout(patch: pytest.MonkeyPatch) -> None:
+    """Only the grace bounds a hook."""
+    deliver = HookRun._attempt
+
+    async def endless(
+        self: HookRun, index: int, handler: LifecycleHandler, bounds: tuple[Countdown, ...], *, find: bool
+    ) -> Result:
+        return await deliver(self, index, handler, bounds[:1], find=find)
+
+    patch.setattr(HookRun, "_attempt", endless)
+
+
+def with_one_retry_too_many(patch: pytest.MonkeyPatch) -> None:
+    """The number of attempts is taken as that of retries."""
+    rest = HookRun._pause
+
+    async def stubborn(self: HookRun, index: int, retry: Retry, *args: Any) -> Result | None:
+        more = replace(retry, attempts=None if retry.attempts is None else retry.attempts + 1)
+        return await rest(self, index, more, *args)
+
+    patch.setattr(HookRun, "_pause", stubborn)
+
+
+def with_a_post_stop_that_dies_with_hookshim(patch: pytest.MonkeyPatch) -> None:
+    """An end that was not told of before a death is not told of after it."""
+    begin = PostStops._begin
+
+    def forgetful(self: PostStops, watch: Watch) -> None:
+        if all(delivery.attempts == 0 for delivery in watch.deliveries):
+            begin(self, watch)
+
+    patch.setattr(PostStops, "_begin", forgetful)
+
+
+def with_a_post_stop_before_the_end(patch: pytest.MonkeyPatch) -> None:
+    """The end is told of when the container has begun to run."""
+    started = Watch.started
+
+    def hasty(self: Watch) -> None:
+        started(self)
+        if not self.ended:
+            self.tell(Ending(started=True, exit_code=None, reason="Unknown", finished_at=self._tools.clock.wall()))
+            self._tools.tasks.spawn(PostStops(self._tools)._tell_all(self), "hasty")
+
+    patch.setattr(Watch, "started", hasty)
 
 
 def without_caring_who_left(patch: pytest.MonkeyPatch) -> None:
@@ -136,4 +212,10 @@ MUTATIONS: list[Mutation] = [
     with_a_hook_that_is_taken_as_delivered,
     with_an_answer_that_is_waited_for_too_late,
     without_caring_who_left,
+    with_hooks_out_of_order,
+    with_an_exec_that_is_sent_again,
+    without_the_hooks_own_timeout,
+    with_one_retry_too_many,
+    with_a_post_stop_that_dies_with_hookshim,
+    with_a_post_stop_before_the_end,
 ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from shim.records import ContainerState, Delivery, DeliveryState, Hook, Operation, OperationKind, Reason
-from tests.engine import known
+from shim import texts
+from shim.lifecycle import handler_from_json
+from shim.records import CONTAINER, ContainerState, Delivery, DeliveryState, Hook, Operation, OperationKind, Reason
 from tests.engine.sim_callers import Caller
 from tests.engine.sim_containerd import SimContainer
 from tests.engine.sim_ports import open_work
 from tests.engine.simulation import World
+
+#: Seconds: more than any look takes.
+LOOK = 0.5
 
 #: Seconds: more than it takes to begin to write what was accepted.
 MOMENT = 2.5
@@ -49,9 +53,12 @@ def _order(world: World, container: SimContainer) -> None:
     """PreStop comes before the first signal, and not again after it."""
     if not container.signals or (container.ref.id, Hook.PRE_STOP) not in world.scripts or world.disk_was_bad:
         return
-    if container.unseen or known.without_pre_stop(world, container):
+    if container.unseen:
         return
     first = container.signals[0][0]
+    if container.cut and world.lines[first][0] - world.lines[container.ran][0] < LOOK:
+        # Its stop has waited for a start that was in doubt as long as it could, and was on its way.
+        return
     calls = _calls(world, container, Hook.PRE_STOP)
     assert all(at < first for at in calls), "PreStop after the signal"
     assert calls or _given_up(world, container), "a signal without PreStop"
@@ -70,13 +77,17 @@ def _answered_ok(world: World, caller: Caller) -> None:
     container = caller.container
     if caller.what != "start":
         # Without hooks the answer is containerd's alone.
-        passed = container.overtaken or known.met(container, caller)
-        if container.annotations and not passed:
+        if container.annotations and not _started_afterwards(container, caller):
             assert caller.state is None or not caller.state.stoppable, "OK, and the container is running"
     elif (container.ref.id, Hook.POST_START) in world.scripts:
         called = any(at < caller.at for at in _calls(world, container, Hook.POST_START))
-        excused = caller.state in (ContainerState.EXITED, None) or known.joined_start(world, container)
+        excused = caller.state in (ContainerState.EXITED, None)
         assert called or excused, "started without its PostStart"
+
+
+def _started_afterwards(container: SimContainer, stop: Caller) -> bool:
+    """Whether containerd saw the stop first, when nothing ran, and the start then: that is no promise's business."""
+    return any(stop.began < idle < container.ran for idle in container.idle_stops)
 
 
 def check_settled(world: World) -> None:
@@ -84,23 +95,30 @@ def check_settled(world: World) -> None:
     check_always(world)
     for operation, deliveries in open_work(world.store):
         container = next(each for each in world.all if each.ref.id == operation.container.id)
+        if operation.kind is OperationKind.END:
+            continue
         assert operation.kind is OperationKind.START, f"{operation.id} does not end"
-        [delivery] = deliveries
+        delivery = next(one for one in deliveries if one.state.open)
         if delivery.state is DeliveryState.ARMED:
-            excused = known.UNPAID_RECORDS and world.disk_was_bad and container.state.stoppable
-            assert excused or container.state is ContainerState.CREATED, "armed, and its container was started"
+            assert container.state is ContainerState.CREATED, "armed, and its container was started"
         else:
             assert delivery.state is DeliveryState.DELIVERING
             assert container.state.stoppable
-            assert world.scripts[container.ref.id, Hook.POST_START].what == "hang"
+            assert _hangs(world, container), "PostStart does not end"
     for row in world.store._db.execute("SELECT container_id FROM operation WHERE kind = 'stop' AND state = 'done'"):
         container = next(each for each in world.all if each.ref.id == row["container_id"])
         assert not container.state.stoppable, "an accepted stop is done, and the container is running"
     waiting = [caller for caller in world.callers if not caller.answer]
     for caller in waiting:
         assert caller.what == "start", "a stop is not answered"
-        script = world.scripts[caller.container.ref.id, Hook.POST_START]
-        assert script.what == "hang", "a start is not answered"
+        assert _hangs(world, caller.container), "a start is not answered"
+
+
+def _hangs(world: World, container: SimContainer) -> bool:
+    """Whether a PostStart of the container may go on for ever."""
+    own = world.scripts.get((container.ref.id, Hook.POST_START))
+    rules = [script for hook, script in world.rules.scripts.values() if hook is Hook.POST_START]
+    return any(script.what == "hang" and script.timeout is None for script in (own, *rules) if script is not None)
 
 
 def check_end(world: World) -> None:
@@ -112,9 +130,27 @@ def check_end(world: World) -> None:
     assert [caller for caller in world.callers if not caller.answer] == []
     for container in world.all:
         deliveries = world.store.deliveries_of(container.ref.id)
-        assert container.annotations or not deliveries, "a row of a container without hooks"
+        hooked = container.annotations or world.rules.scripts
+        assert hooked or not deliveries, "a row of a container without hooks"
+        _told(world, container, deliveries)
         for delivery in deliveries:
             _accounted(world, container, delivery)
+
+
+def _told(world: World, container: SimContainer, deliveries: list[Delivery]) -> None:
+    """The end of a container that hookshim has started is told of, unless nobody hears it within its time."""
+    if (container.ref.id, Hook.POST_STOP) not in world.scripts or not container.started:
+        return
+    told = [one for one in deliveries if one.hook is Hook.POST_STOP and one.source == CONTAINER]
+    script = world.scripts[container.ref.id, Hook.POST_STOP]
+    due = [one for one in told if one.state is not DeliveryState.VOID]
+    # Of one that was removed before anybody looked, nobody knows that it ran.
+    assert due or container.ref.id not in world.containerd.containers or world.disk_was_bad, "an end is not told of"
+    for one in due:
+        assert one.state in (DeliveryState.DELIVERED, DeliveryState.FAILED)
+        heard = script.what == "succeed"
+        assert (one.state is DeliveryState.DELIVERED) is heard or world.disk_was_bad, "given up too soon"
+        assert world.successes[one.id] <= 1 + world.ends, "told again, and nobody had died"
 
 
 def _accounted(world: World, container: SimContainer, delivery: Delivery) -> None:
@@ -124,29 +160,33 @@ def _accounted(world: World, container: SimContainer, delivery: Delivery) -> Non
             assert calls >= 1
         case DeliveryState.FAILED:
             assert delivery.outcome.error
-            unsent = container.malformed or "stopped" in delivery.outcome.error
+            why = delivery.outcome.error
+            unsent = container.malformed or texts.STOPPED in why or texts.NO_TIME_LEFT in why
             assert calls >= 1 or unsent or "interrupted" in delivery.outcome.error
         case DeliveryState.EXITED | DeliveryState.MISSED:
             assert container.started or (world.reboots and delivery.state is DeliveryState.MISSED)
             assert not container.state.stoppable
         case DeliveryState.SKIPPED:
             assert container.started
-            assert calls == 0
+            assert calls == 0 or delivery.attempts > 0
         case DeliveryState.VOID:
             # Of one that was removed nobody can tell whether it ran while its start was in doubt.
             removed = container.ref.id not in world.containerd.containers
             others = [one for one in world.store.deliveries_of(container.ref.id) if one.hook is delivery.hook]
             again = any(one.state is not DeliveryState.VOID for one in others)
-            excused = again or removed or world.disk_was_bad or known.joined_start(world, container)
+            excused = again or removed or world.disk_was_bad
             assert not container.started or excused, "a hook that was due is void"
-            left = container.leftover and not known.joined_start(world, container)
-            assert not left, "a task that keeps the pod from being removed"
+            assert not container.leftover, "a task that keeps the pod from being removed"
         case _:
             raise AssertionError(f"{delivery.id} ended as {delivery.state}")
     announced = [event for event in world.store.events() if event.delivery_id == delivery.id]
     assert len(announced) == (delivery.state in (DeliveryState.FAILED, DeliveryState.MISSED))
     assert calls <= delivery.attempts or world.disk_was_bad
     assert delivery.interruptions <= world.ends
+    handler = handler_from_json(delivery.handler) if delivery.handler != "{}" else None
+    if handler is not None and handler.retry.attempts is not None:
+        tries = delivery.attempts - delivery.interruptions
+        assert tries <= handler.retry.attempts, "tried more often than it has declared"
     if world.ends == 0:
-        assert calls == delivery.attempts <= 1
+        assert calls == delivery.attempts
         assert delivery.interruptions == 0

@@ -12,7 +12,10 @@ from collections import Counter
 from shim import table
 from shim.failpoints import Failpoint
 from shim.records import DeliveryState as D
+from shim.records import OperationKind as K
+from shim.records import OperationState as O
 from shim.table import DeliveryEvent as E
+from shim.table import OperationEvent as P
 from tests.engine.lives import Counts, live
 
 #: The first seed of a run, and how many there are.
@@ -21,19 +24,12 @@ HISTORIES = int(os.environ.get("HOOKSHIM_SIM_HISTORIES", "10000"))
 
 #: What no history can reach, and why. One that is reached after all does not belong here.
 BEYOND: dict[tuple[str, ...], str] = {
-    ("delivery", D.PENDING, E.NOT_DUE): "a PreStop that is not due is inserted as skipped",
-    ("delivery", D.DELIVERING, E.RETRY): "no hook asks for retries yet",
     ("delivery", D.FAILED, E.OWNER_RETRY): "there is no command for it yet",
+    ("operation", K.EXEC, O.ACCEPTED, P.END): "the kubelet's own ExecSync is not simulated",
 }
 
 #: What so few of ten thousand histories reach that other seeds may miss it.
-RARE: dict[tuple[str, ...], str] = {
-    (
-        "delivery",
-        D.PENDING,
-        E.REBOOTED,
-    ): "the node goes down between the record of an interruption and the next attempt",
-}
+RARE: dict[tuple[str, ...], str] = {}
 
 
 def wanted() -> set[tuple[str, ...]]:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shim.actor import DOUBT
 from shim.errors import (
     ClosingError,
     DeclarationError,
@@ -24,7 +23,7 @@ from shim.errors import (
     StoppedError,
 )
 from shim.ports import Container
-from shim.records import ContainerState, Operation, OperationKind, Reason
+from shim.records import ContainerState, Operation, Reason
 from tests.engine.sim_containerd import SimContainer, SimContainerd
 from tests.engine.sim_daemon import Daemon
 
@@ -51,12 +50,8 @@ class Caller:
     state: ContainerState | None = None
     began: int = -1
     at: int = -1
-    #: When it was made, answered, and passed on to containerd by hookshim, in seconds.
-    called: float = 0.0
+    #: When it was answered, in seconds.
     ended: float = 0.0
-    passed_on: float | None = None
-    #: It was a stop that was passed on before any start, or that could not wait for a slow one any longer.
-    overtook: bool = False
 
 
 class Surroundings(Protocol):
@@ -107,19 +102,6 @@ class Callers:
         """The calls to start it."""
         return [one for one in self.all if one.container is container and one.what == "start"]
 
-    def _started_before(self, stop: Caller) -> bool:
-        """Whether a start of the container was under way when the stop came, or had had its effect."""
-        container = stop.container
-        if container.forwarded_at is not None and container.forwarded_at <= stop.called:
-            return True
-        accepted = [
-            at
-            for at, operation in self._world.operations.values()
-            if (operation.kind, operation.container.id) == (OperationKind.START, container.ref.id)
-        ]
-        waiting = any(one.began < stop.began and not one.answer for one in self.starts(container))
-        return waiting or any(at <= stop.called for at in accepted)
-
     def stop(self, container: SimContainer, timeout: int, leave: float | None = None) -> Caller:
         """StopContainer of a caller that leaves after ``leave`` seconds."""
         caller = Caller(f"stop({timeout})", container)
@@ -129,11 +111,6 @@ class Callers:
             answer = None if found is None else await daemon.engine.stop(found, timeout, b"", ())
             if answer is not None:
                 return answer
-            caller.passed_on = self._world.loop.time()
-            # Its countdown may have been over before a slow start was answered.
-            waited = caller.passed_on - caller.called >= min(max(timeout, 0) or DOUBT, DOUBT)
-            if waited or not self._started_before(caller):
-                container.overtaken = caller.overtook = True
             return await daemon.runtime.stop(container.ref.id, timeout, b"", (), 1e9)
 
         self._call(caller, call, leave, None)
@@ -145,7 +122,6 @@ class Callers:
 
         async def call(daemon: Daemon) -> bytes:
             await self._end_pod(daemon, container, Reason.STOP_POD_SANDBOX)
-            caller.passed_on = self._world.loop.time()
             await daemon.runtime.stop_pod(container.ref.sandbox_id)
             return b""
 
@@ -160,7 +136,6 @@ class Callers:
             found = await self._find_to_end(daemon, container)
             if found is not None:
                 await daemon.engine.end(found, Reason.REMOVE_CONTAINER)
-            caller.passed_on = self._world.loop.time()
             await daemon.runtime.remove(container.ref.id)
             return b""
 
@@ -173,7 +148,6 @@ class Callers:
 
         async def call(daemon: Daemon) -> bytes:
             await self._end_pod(daemon, container, Reason.REMOVE_POD_SANDBOX)
-            caller.passed_on = self._world.loop.time()
             await daemon.runtime.remove_pod(container.ref.sandbox_id)
             return b""
 
@@ -211,7 +185,6 @@ class Callers:
         deadline: float | None,
     ) -> None:
         self.all.append(caller)
-        caller.called = self._world.loop.time()
         caller.began = self._world.trace(f"{caller.container.ref.id} → {caller.what}")
         self._world.spawn(self._wait(caller, call, leave, deadline))
 

@@ -79,14 +79,14 @@ class SimContainer:
     leftover: bool = False
     #: Which of the node's boots its sandbox is of.
     boot: int = 0
-    #: A stop was passed on that came before any start, or could not wait for a slow one any longer: what becomes of
-    #: the two is between their callers and containerd.
-    overtaken: bool = False
     #: Containerd refused to show it, so that it was ended without a look at its hooks.
     unseen: bool = False
-    #: When a StartContainer last came as far as its process, and when it began to run.
-    forwarded_at: float | None = None
-    ran_at: float | None = None
+    #: Its StartContainer was cut off, so that nobody but containerd knows of it until it runs.
+    cut: bool = False
+    #: Positions in the world's trace: where it began to run, and of each StopContainer that came before, while no
+    #: start was known of.
+    ran: int = -1
+    idle_stops: list[int] = field(default_factory=list)
     #: Its processes are gone, which its execs see first.
     dying: asyncio.Event = field(default_factory=asyncio.Event)
     #: It is not running any more, as CRI has it.
@@ -212,11 +212,11 @@ class SimContainerd:
         if trouble is Trouble.HANGS:
             await self._hang()
         self._trace(f"{container_id} StartContainer")
-        container.forwarded_at = self._loop.time()
         container.starting = True
         try:
             await asyncio.sleep(container.behaviour.start_takes)
         except asyncio.CancelledError:
+            container.cut = True
             self._spawn(self._cut(container))
             raise
         container.starting = False
@@ -248,9 +248,8 @@ class SimContainerd:
             container.leftover = True
 
     def _run(self, container: SimContainer) -> None:
-        self._trace(f"{container.ref.id} runs")
+        container.ran = self._trace(f"{container.ref.id} runs")
         container.state, container.started = ContainerState.RUNNING, True
-        container.ran_at = self._loop.time()
         if container.behaviour.lives is not None:
             self._later(container.behaviour.lives, container, 0)
 
@@ -266,8 +265,9 @@ class SimContainerd:
     async def stop(self, container_id: str, timeout: int) -> bytes:
         """StopContainer."""
         container = self.containers.get(container_id)
-        self._trace(f"{container_id} StopContainer({timeout})")
+        at = self._trace(f"{container_id} StopContainer({timeout})")
         if container is None or not container.state.stoppable:
+            self._idle(container, at)
             return STOPPED
         trouble = container.troubles.pop(0) if container.troubles else None
         if trouble is Trouble.REFUSED:
@@ -291,6 +291,10 @@ class SimContainerd:
         if trouble is Trouble.LOST_AFTER:
             raise RuntimeCallError("UNAVAILABLE", "connection reset")
         return STOPPED
+
+    def _idle(self, container: SimContainer | None, at: int) -> None:
+        if container is not None and container.state.startable and (container.cut or not container.starting):
+            container.idle_stops.append(at)
 
     async def stop_pod(self, sandbox_id: str) -> bytes:
         """StopPodSandbox: kills what runs in it, without a TERM."""

@@ -6,21 +6,23 @@ What ``server.daemon`` and ``server.watch`` do around the engine is done here in
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
-from shim.actions import ExecAction, HttpGetAction
+from shim.actions import ExecAction, HttpGetAction, RunAction
 from shim.engine import Engine
 from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
-from shim.failpoints import Failpoint
+from shim.failpoints import Failpoint, Failpoints
 from shim.plan import Settings
 from shim.records import Event
 from shim.tools import Tools
 from tests.engine.sim_containerd import EPOCH
-from tests.engine.sim_ports import Host, SimFailpoints, SimHandler, SimJournal, SimRuntime
+from tests.engine.sim_handler import SimHandler
+from tests.engine.sim_ports import Host, SimJournal, SimRuntime, Step
 
 #: Seconds after containerd is back for each look at what has ended; before the first, the pause of ``server.watch``.
 _LOOKS = (0.0, 2.0)
@@ -58,6 +60,25 @@ class SimClock:
         return f"id{self._ids}"
 
 
+class SimFailpoints(Failpoints):
+    """Every failpoint is one of the places; ``armed`` ones kill for certain."""
+
+    def __init__(self, host: Host, step: Step, die: Callable[[], None], armed: set[Failpoint]) -> None:
+        """``armed`` is shared with the world: each kills once."""
+        super().__init__()
+        self._host, self._step, self._die, self._kill = host, step, die, armed
+
+    async def hit(self, name: Failpoint) -> None:
+        """Pass ``name``, perhaps for the last time."""
+        self._host.count("failpoint", name)
+        if name in self._kill:
+            self._kill.discard(name)
+            self._host.count("killed at", name)
+            self._host.detail(f"at {name}:")
+            self._die()
+        await self._step()
+
+
 class Node(Host, Protocol):
     """What a daemon needs of the world around it."""
 
@@ -66,8 +87,6 @@ class Node(Host, Protocol):
     announced: list[Event]
     kill_at: set[Failpoint]
     steps_left: int | None
-    #: Callers were served before the journal could be read.
-    unrecovered: bool
 
     def killed(self) -> None:
         """The daemon has just died."""
@@ -82,13 +101,14 @@ class Daemon:
         self.alive = True
         self.serving = False
         self.runtime = SimRuntime(world, self.step)
-        handler = SimHandler(world, self.step)
+        handler = SimHandler(world, self.step, lambda: self.alive)
         self.tools = Tools(
             runtime=self.runtime,
-            handlers={ExecAction: handler, HttpGetAction: handler},
+            handlers={ExecAction: handler, HttpGetAction: handler, RunAction: handler},
             journal=SimJournal(world, self.step),
             clock=world.clock,
             settings=world.settings,
+            rules=world.rules,
             failpoints=SimFailpoints(world, self.step, self.die, world.kill_at),
             announce=self._announce,
         )
@@ -128,7 +148,6 @@ class Daemon:
         if state.outcome and isinstance(state.outcome.exception(), JournalUnavailableError):
             # What was open is not known, but no container may wait for a disk to be stopped.
             self.serving = self.alive
-            self._world.unrecovered = True
 
     async def _watch(self) -> None:
         """Look at what has ended, now and after each time that containerd was away: its events were lost."""
@@ -136,6 +155,7 @@ class Daemon:
             for pause in _LOOKS:
                 await asyncio.sleep(pause)
                 with suppress(HookshimError):
+                    await self.engine.adopt()
                     for container_id in await self.runtime.ended():
                         await self.engine.found_ended(container_id)
             await self._world.containerd.down.wait()

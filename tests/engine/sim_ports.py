@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from shim.actions import ExecAction
+from shim.actions import Action, Declared, ExecAction, HttpGetAction, LifecycleHandler, OnFailure, Retry, RunAction
 from shim.changes import (
     BeginAttempt,
     Change,
@@ -22,9 +23,8 @@ from shim.changes import (
     UpdateOperation,
 )
 from shim.errors import JournalConflictError, JournalUnavailableError, RuntimeCallError
-from shim.failpoints import Failpoint, Failpoints
-from shim.ports import Attempt, Container, Metadata
-from shim.records import ContainerState, Delivery, DeliveryState, Ending, Hook, Operation, Outcome
+from shim.ports import Container, Metadata
+from shim.records import RULE, ContainerState, Delivery, DeliveryState, Ending, Hook, Operation
 from shim.store import Store
 from tests.engine.sim_containerd import EPOCH, SimContainer, SimContainerd
 
@@ -36,11 +36,33 @@ ASK = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a hook's handler does: ``succeed``, ``fail``, ``hang``, ``raise`` or ``exit`` (its container) in seconds."""
+    """What a hook's handler does: ``succeed``, ``fail``, ``hang``, ``raise`` or ``exit`` (its container) in seconds.
+
+    The first ``fails`` of its attempts fail, whatever it does then. ``survives``: its process outlives hookshim and is
+    found again. The others are what is declared beside the handler.
+    """
 
     what: str
     takes: float = 0.0
     kind: str = "exec"
+    fails: int = 0
+    survives: bool = False
+    timeout: float | None = None
+    attempts: int | None = 1
+    ignore: bool = False
+
+    def policy(self) -> tuple[Retry, OnFailure]:
+        """What is declared beside the handler and its timeout."""
+        return Retry(self.attempts), OnFailure.IGNORE if self.ignore else OnFailure.KILL
+
+    def handler(self, name: str) -> LifecycleHandler:
+        """The declaration, of a hook that ``name`` tells from others."""
+        actions: dict[str, Action] = {
+            "exec": ExecAction((f"/{name}",)),
+            "http": HttpGetAction(80),
+            "run": RunAction((f"/{name}",)),
+        }
+        return LifecycleHandler(actions[self.kind], self.timeout, *self.policy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,28 @@ class HandlerCall:
     hook: Hook
     container_id: str
     started: bool
+    time: float
+
+
+class SimRules:
+    """shim.ports.Rules: the hooks that the node's owner gives to every container, now."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        #: All that there ever were, by the name that is in their command.
+        self.scripts: dict[str, tuple[Hook, Script]] = {}
+        self._now: list[str] = []
+
+    def replace(self, rules: Sequence[tuple[Hook, Script]]) -> None:
+        """From now on these, in their order."""
+        self.generation += 1
+        self._now = [f"rule{self.generation}-{number}" for number in range(len(rules))]
+        self.scripts.update(zip(self._now, rules, strict=True))
+
+    def matching(self, _container: Container) -> list[Declared]:
+        """All of them."""
+        found = [(name, *self.scripts[name]) for name in self._now]
+        return [Declared(hook, script.handler(name), f"{RULE}{name}") for name, hook, script in found]
 
 
 class ReadFault(StrEnum):
@@ -90,6 +134,17 @@ class Host(Protocol):
     conflicts: list[str]
     calls: list[HandlerCall]
     scripts: dict[tuple[str, Hook], Script]
+    rules: SimRules
+    #: What must never happen.
+    errors: list[str]
+    #: Records of what happened may be missing, so that it may happen again.
+    disk_was_bad: bool
+    #: Of each attempt, the process that outlives hookshim; those whose end, or whose kill, hookshim knows of.
+    processes: dict[tuple[str, int], asyncio.Task[bool]]
+    known: set[tuple[str, int]]
+    #: How often a delivery has succeeded.
+    successes: Counter[str]
+    loop: asyncio.AbstractEventLoop
     history: dict[str, list[DeliveryState]]
 
     def trace(self, text: str) -> int:
@@ -104,6 +159,10 @@ class Host(Protocol):
         """Note that this was reached."""
         ...
 
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``work`` as the world's."""
+        ...
+
     def accepted(self, operation: Operation) -> None:
         """An operation is about to be written, perhaps not for the first time."""
         ...
@@ -115,25 +174,6 @@ class Host(Protocol):
 
 #: Passed at every place where the daemon can die; never returns if it does.
 Step = Callable[[], Awaitable[None]]
-
-
-class SimFailpoints(Failpoints):
-    """Every failpoint is one of the places; ``armed`` ones kill for certain."""
-
-    def __init__(self, host: Host, step: Step, die: Callable[[], None], armed: set[Failpoint]) -> None:
-        """``armed`` is shared with the world: each kills once."""
-        super().__init__()
-        self._host, self._step, self._die, self._kill = host, step, die, armed
-
-    async def hit(self, name: Failpoint) -> None:
-        """Pass ``name``, perhaps for the last time."""
-        self._host.count("failpoint", name)
-        if name in self._kill:
-            self._kill.discard(name)
-            self._host.count("killed at", name)
-            self._host.detail(f"at {name}:")
-            self._die()
-        await self._step()
 
 
 class SimRuntime:
@@ -254,48 +294,6 @@ class SimRuntime:
     async def clear_leftover(self, container_id: str) -> None:
         """Tasks.Delete."""
         await self._ask(lambda: self._host.containerd.clear_leftover(container_id))
-
-
-class SimHandler:
-    """shim.ports.Handler for both kinds, after the script of the container's hook."""
-
-    def __init__(self, host: Host, step: Step) -> None:
-        self._host, self._step = host, step
-
-    async def deliver(self, attempt: Attempt) -> Outcome:
-        """Do what the script says; an exec ends with its container."""
-        container_id = attempt.container.ref.id
-        await self._step()
-        # One that is gone by now counts too.
-        container = next(each for each in self._host.all if each.ref.id == container_id)
-        at = self._host.trace(f"{container_id} {attempt.hook} handler, attempt {attempt.number}")
-        self._host.calls.append(
-            HandlerCall(at, attempt.delivery_id, attempt.number, attempt.hook, container_id, container.started)
-        )
-        script = self._host.scripts[container_id, attempt.hook]
-        if script.what == "hang" or script.takes > 0 or script.what == "exit":
-            await self._work(container, script)
-        await self._step()
-        self._host.detail(f"{container_id} {attempt.hook} handler, attempt {attempt.number}: {script.what}")
-        if container.dying.is_set() and isinstance(attempt.handler.action, ExecAction):
-            return Outcome("exited with 137", exit_status=137)
-        if script.what == "raise":
-            raise ZeroDivisionError("a bug in the handler")
-        return Outcome() if script.what == "succeed" else Outcome("exited with 1", exit_status=1)
-
-    async def find(self, attempt: Attempt) -> Outcome | None:
-        """Nothing of an attempt survives its daemon here."""
-        await self._step()
-        return None
-
-    async def _work(self, container: SimContainer, script: Script) -> None:
-        dying = container.dying if script.kind == "exec" else asyncio.Event()
-        try:
-            async with asyncio.timeout(None if script.what == "hang" else script.takes):
-                await dying.wait()
-        except TimeoutError:
-            if script.what == "exit":
-                self._host.containerd.exit(container)
 
 
 class SimJournal:

@@ -20,7 +20,7 @@ import structlog
 
 from shim.errors import RuntimeCallError
 from shim.failpoints import Failpoint
-from shim.lifecycle import KEY
+from shim.lifecycle import KEY, to_json
 from shim.plan import Settings
 from shim.records import ContainerRef, DeliveryState, Event, Hook, Operation
 from shim.store import Store
@@ -29,7 +29,7 @@ from tests.engine.seeded_loop import SeededLoop, SeededTask
 from tests.engine.sim_callers import Callers
 from tests.engine.sim_containerd import Behaviour, SimContainer, SimContainerd
 from tests.engine.sim_daemon import Daemon, SimClock
-from tests.engine.sim_ports import Faults, HandlerCall, Script
+from tests.engine.sim_ports import Faults, HandlerCall, Script, SimRules
 from tests.engine.virtual_time import VirtualLoop
 
 #: What a pause is of what it is about, and seconds that even the quickest may take.
@@ -38,8 +38,6 @@ _MOMENT = 0.001
 
 #: A declaration that is none.
 MALFORMED = '{"preStop": {"exec": {}}}'
-
-_ACTIONS = {"exec": {"exec": {"command": ["/hook"]}}, "http": {"httpGet": {"port": 80}}}
 
 
 class World:
@@ -76,8 +74,6 @@ class World:
         )
         self.remove, self.remove_pod = clients.remove, clients.remove_pod
         self.faults = Faults()
-        #: Callers were served before the journal could be read.
-        self.unrecovered = False
         #: Containerd may have refused a look-up, so that open work was left to the next start of the daemon.
         self.refused = False
         self.containerd = SimContainerd(self.loop, self.spawn, self.trace, self._exited)
@@ -91,6 +87,10 @@ class World:
         self.disk_was_bad = False
         self.all: list[SimContainer] = []
         self.scripts: dict[tuple[str, Hook], Script] = {}
+        self.rules = SimRules()
+        self.processes: dict[tuple[str, int], asyncio.Task[bool]] = {}
+        self.known: set[tuple[str, int]] = set()
+        self.successes: Counter[str] = Counter()
         self.calls: list[HandlerCall] = []
         self.announced: list[Event] = []
         self.history: dict[str, list[DeliveryState]] = {}
@@ -260,16 +260,17 @@ class World:
         pre_stop: Script | None = None,
         behaviour: Behaviour | None = None,
         *,
+        post_stop: Script | None = None,
         malformed: bool = False,
     ) -> SimContainer:
         """A container with these hooks, CREATED; or with a declaration that cannot be read."""
         name = f"c{len(self.all) + 1}"
         ref = ContainerRef(name, f"pod{len(self.all) % 2 + 1}", "main", "web", "default", "uid")
         declared = {}
-        for hook, script in ((Hook.POST_START, post_start), (Hook.PRE_STOP, pre_stop)):
+        for hook, script in zip(Hook, (post_start, pre_stop, post_stop), strict=True):
             if script is not None and not malformed:
                 self.scripts[name, hook] = script
-                declared[str(hook)] = _ACTIONS[script.kind]
+                declared[str(hook)] = json.loads(to_json(script.handler("hook")))
         annotations = {KEY: json.dumps(declared)} if declared else {}
         if malformed:
             annotations = {KEY: MALFORMED}
@@ -302,6 +303,8 @@ class World:
                 "log: " + " ".join([text, *(f"{key}={event[key]}" for key in ("container", "error") if key in event)])
             )
         # A handler's bug, and a look-up that containerd has refused, are logged in full.
+        if text.startswith("the journal does not answer"):
+            self.disk_was_bad = True
         if event.get("exc_info") and not isinstance(sys.exc_info()[1], ZeroDivisionError | RuntimeCallError):
             self.errors.append(f"{text}\n{traceback.format_exc()}")
         raise structlog.DropEvent
