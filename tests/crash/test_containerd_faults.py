@@ -24,9 +24,9 @@ from tests.support.cri import CRIError
 from tests.support.holds import Hold, SlowRunc
 from tests.support.journal import open_operations
 from tests.support.later import later
-from tests.support.receiver import Receiver
+from tests.support.receiver import Behaviour, Receiver
 from tests.support.signals import logging_hook
-from tests.support.stage import Kind, Stage, exec_hook
+from tests.support.stage import Kind, Stage, exec_hook, http_hook
 from tests.support.waiting import until
 
 KINDS: tuple[Kind, ...] = ("exec", "httpGet")
@@ -53,6 +53,8 @@ RECOVERY = (
     Failpoint.RECOVERY_SEND,
     Failpoint.RECOVERY_SENT,
 )
+
+RETRY = (Failpoint.HOOK_POSTPONED, Failpoint.HOOK_SENT)
 
 #: Whether containerd is back before hookshim takes its next step, or hookshim takes it without containerd.
 Back = Literal["at once", "later"]
@@ -124,7 +126,7 @@ def told(call: Future[None]) -> str:
 
 def test_every_failpoint_is_here() -> None:
     """A step that is added without a test of containerd's death is found here."""
-    assert {*UNFORWARDED_START, *ANSWERED_START, *STOP, *RECOVERY} == set(Failpoint)
+    assert {*UNFORWARDED_START, *ANSWERED_START, *STOP, *RECOVERY, *RETRY} == set(Failpoint)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,6 +248,31 @@ def ended(stage: Stage, way: str, container: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize("back", BACK)
+@pytest.mark.parametrize("point", RETRY)
+def test_a_retry_does_not_need_containerd(node: Node, tmp_path: Path, point: Failpoint, back: Back) -> None:
+    """Containerd dies between two attempts: the second is made, and the stop is finished when it is back."""
+    stage = node.stage
+    stage.receiver.behave("/preStop", Behaviour(status=503))
+    hook = http_hook(stage.receiver, "/preStop")
+    hook["httpGet"]["expectStatus"] = "2xx"
+    container = stage.container({"preStop": hook | {"retry": {"attempts": 3, "backoffSeconds": 0.2}}})
+    stage.cri.start(container)
+    stage.log.wait_for("started")
+    with Hold(point, tmp_path) as hold:
+        stage.daemon.restart(hold.env)
+        stop = later(stage.cri.stop, container, 60)
+        hold.wait()
+        stage.receiver.behave("/preStop", Behaviour(status=200))
+        node.fall(hold, back, stop)
+        assert told(stop) in ("OK", "UNAVAILABLE")
+        until(lambda: node.state(container) == "CONTAINER_EXITED", "the accepted stop is finished", 60)
+        [delivery] = node.settled()
+    assert (delivery["state"], delivery["attempts"]) == ("delivered", 2)
+    assert len(stage.receiver.seen("/preStop")) == 2
+    assert stage.log.words() == ["started", "TERM", "finished"]
+
+
 @pytest.mark.parametrize("hook", ["postStart", "preStop"])
 @pytest.mark.parametrize("point", RECOVERY)
 def test_recovery_survives_containerds_death(node: Node, tmp_path: Path, point: Failpoint, hook: str) -> None:
@@ -305,8 +332,8 @@ def test_an_http_hook_that_runs_does_not_notice(node: Node, hook: str, back: Bac
 
 
 @pytest.mark.parametrize("hook", ["postStart", "preStop"])
-def test_an_exec_hook_that_runs_is_sent_again(node: Node, hook: str) -> None:
-    """Its exit status died with containerd: it is run again when that is back, and has an outcome of its own."""
+def test_an_exec_hook_that_runs_is_waited_for(node: Node, hook: str) -> None:
+    """It outlives containerd, which knows it again when it is back: it is run once, and its exit status is told."""
     stage = node.stage
     container = stage.container({hook: exec_hook(logging_hook(hook, seconds=0.5))})
     if hook == "preStop":
@@ -317,8 +344,9 @@ def test_an_exec_hook_that_runs_is_sent_again(node: Node, hook: str) -> None:
     assert told(call) in ("OK", "UNAVAILABLE")
     wanted = "CONTAINER_EXITED" if hook == "preStop" else "CONTAINER_RUNNING"
     until(lambda: node.state(container) == wanted, f"the container is {wanted}", 60)
-    assert [(each["hook"], each["state"]) for each in node.settled()] == [(hook, "delivered")]
-    assert stage.calls(hook) == 2
+    [delivery] = node.settled()
+    assert (delivery["hook"], delivery["state"], delivery["exit_status"]) == (hook, "delivered", 0)
+    assert (stage.calls(hook), delivery["attempts"]) == (1, 1)
 
 
 @pytest.mark.parametrize("hook", ["postStart", "preStop"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import pytest
@@ -209,18 +209,17 @@ def test_a_second_start_gets_containerds_own_answer(stage: Stage, containerd: Pr
 
 
 def test_of_two_starts_at_once_one_starts_and_the_hook_runs_once(stage: Stage, tmp_path: Path) -> None:
-    """The second one comes while the first is not with containerd yet: one is OK, one gets containerd's refusal."""
+    """The second one comes while the first is not with containerd yet, and waits: it gets containerd's refusal."""
     container = stage.container({"postStart": stage.hook("postStart", "httpGet")})
     with Hold(Failpoint.START_ACCEPTED, tmp_path) as hold:
         stage.daemon.restart(hold.env)
-        starts = [later(stage.cri.start, container)]
+        first = later(stage.cri.start, container)
         hold.wait()
-        starts.append(later(stage.cri.start, container))
-        # whichever came first
-        until(lambda: stage.daemon.cri.state(container) == "CONTAINER_RUNNING", "the second one has started it")
+        second = later(stage.cri.start, container)
+        assert wait([second], timeout=0.5).not_done == {second}
+        assert stage.cri.state(container) == "CONTAINER_CREATED"
         hold.release()
-        told = sorted(told_by(start) for start in starts)
-    assert told == ["OK", "UNKNOWN"]
+        assert (told_by(first), told_by(second)) == ("OK", "UNKNOWN")
     assert stage.calls("postStart") == 1
     assert stage.deliveries() == [("postStart", "delivered")]
 
@@ -298,18 +297,22 @@ def test_a_stop_waits_for_a_start_that_containerd_has_not_answered(slow: Stage, 
 
 
 def test_a_stop_waits_for_a_start_no_longer_than_its_countdown(slow: Stage, runc: SlowRunc) -> None:
-    """Two seconds of grace: then it gets containerd's own answer for a container that does not run."""
+    """Two seconds of grace: then it is told to try again, since containerd would say OK and start the container."""
     container = slow.container({hook: slow.hook(hook, "httpGet") for hook in ("postStart", "preStop")})
     with runc.held():
         start = later(slow.cri.start, container)
         runc.wait()
         began = now()
-        slow.cri.stop(container, 2)
+        with pytest.raises(CRIError) as refused:
+            slow.cri.stop(container, 2)
         assert 1.9 <= now() - began < SOON
+        assert refused.value.code.name == "UNAVAILABLE"
+        assert "is not stopped: containerd has not answered its StartContainer" in refused.value.message
         assert slow.cri.state(container) == "CONTAINER_CREATED"
         runc.release()
         start.result(SOON)
-    assert slow.deliveries() == [("postStart", "delivered")]
+    slow.cri.stop(container, 10)
+    assert slow.deliveries() == [("postStart", "delivered"), ("preStop", "delivered")]
 
 
 def test_fifty_containers_have_their_hooks_at_once(stage: Stage) -> None:

@@ -144,7 +144,7 @@ def hooked(case: Case) -> bool:
 
 def by_exec(case: Case) -> bool:
     """Whether the hook logs itself in the container."""
-    return hooked(case) and case.act.state is State.RUNNING
+    return hooked(case) and (case.act.state is State.RUNNING or case.kind is Kind.FAILING)
 
 
 def words(case: Case) -> list[str]:

@@ -58,11 +58,12 @@ def complete(stage: Stage, container: str) -> None:
 
 def out_of_memory(stage: Stage, container: str) -> None:
     """Its cgroup is given less than it then takes."""
-    [limit] = [
-        path
-        for name in ("memory.limit_in_bytes", "memory.max")
-        for path in Path("/sys/fs/cgroup").glob(f"**/k8s.io/{container}/{name}")
-    ]
+    cgroups = Path("/sys/fs/cgroup")
+    places = (
+        cgroups / f"memory/k8s.io/{container}/memory.limit_in_bytes",
+        cgroups / f"k8s.io/{container}/memory.max",
+    )
+    [limit] = [place for place in places if place.exists()]
     limit.write_text(str(16 << 20))
     let_end(stage, "dd")
 

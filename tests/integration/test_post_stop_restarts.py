@@ -103,7 +103,7 @@ def test_one_that_ran_is_told_of_though_it_vanished_in_its_post_start(
     assert [body["containerId"] for body in told(stage)] == [container]
 
 
-POINTS = [point for point in Failpoint if point.startswith(("start.", "postStart.", "stop.", "preStop.", "hook.sent"))]
+POINTS = [point for point in Failpoint if point.startswith(("start.", "postStart.", "stop.", "preStop."))]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -179,7 +179,7 @@ class _Player:
     def _lifecycle(self) -> dict[str, Any]:
         if self.kind is Kind.NONE:
             return {}
-        # containerd runs nothing in a container that it calls unknown, so there an exec hook fails, whatever it is.
+        # In a container that CRI calls unknown, the native API runs a command all the same; the others show the rest.
         if self._act.state is State.UNKNOWN and self.kind is not Kind.FAILING:
             delay = {Kind.SLOW: SLOW_SECONDS, Kind.HANGING: _FOREVER}.get(self.kind, 0.0)
             self._bed.receiver.behave(self.path, Behaviour(delay=delay))

@@ -86,7 +86,8 @@ def write_version_1(path: Path) -> None:
             "('op1', 'stop', 'StopContainer', 'c1', 'forwarded', 30, 1.5, 'boot', 1.0, NULL, '')"
         )
         file.execute(
-            "INSERT INTO delivery VALUES ('d1', 'op1', 'c1', 'preStop', 0, ?, 'failed', 1, 0, 'it failed', 1, NULL, x'00', 1.0, 2.0)",
+            "INSERT INTO delivery VALUES "
+            "('d1', 'op1', 'c1', 'preStop', 0, ?, 'failed', 1, 0, 'it failed', 1, NULL, x'00', 1.0, 2.0)",
             ('{"exec":{"command":["a"]}}',),
         )
         file.execute("INSERT INTO event VALUES (1, 2.0, 'Warning', 'FailedPreStopHook', 'c1', 'd1', 'told')")

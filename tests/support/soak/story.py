@@ -8,7 +8,7 @@ from tests.support.soak.moves import OWN_EXIT, Manner, Round
 from tests.wire import cri_pb2 as cri
 
 #: What containerd says of a container whose end it has missed (``unknownExitCode`` in its ``cri/server``).
-_UNKNOWN_EXIT = 255
+UNKNOWN_EXIT = 255
 
 
 @dataclass(slots=True)
@@ -41,6 +41,11 @@ class Story:
         return bool(self.status.started_at)
 
     @property
+    def unknowable(self) -> bool:
+        """Whether containerd, killed inside its start, cannot tell any more whether the container runs."""
+        return not self.started and self.status.state == cri.CONTAINER_UNKNOWN
+
+    @property
     def may_end(self) -> bool:
         """Whether it may have ended without a call."""
         return self.moves.death is not None
@@ -54,7 +59,7 @@ class Story:
         if self.moves.death is None:
             return False
         if self.moves.death.manner is Manner.EXITS:
-            return self.status.exit_code in (OWN_EXIT, _UNKNOWN_EXIT) or not self.status.finished_at
+            return self.status.exit_code in (OWN_EXIT, UNKNOWN_EXIT) or not self.status.finished_at
         return bool(self.struck)
 
     def expect(self, *, right: bool, expected: str, seen: object) -> None:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from tests.support.soak.moves import Hook, HookMove, Kind
-from tests.support.soak.story import Story
+from tests.support.soak.story import UNKNOWN_EXIT, Story
 
 #: One delivery as ``hookshim deliveries --json`` shows it.
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class Fate(StrEnum):
 
     ``ENDED_FIRST``: its container ended under it. ``NOT_DUE``: its container ended by itself before, and the record
     says so. ``UNRECORDED``: the same, but it was removed before hookshim had looked. ``VOID``: its container never
-    started.
+    started. ``UNKNOWABLE``: containerd itself has lost whether it did.
     """
 
     AS_DECLARED = "as declared"
@@ -45,6 +45,7 @@ class Fate(StrEnum):
     ENDED_FIRST = "ended first"
     NOT_DUE = "not due"
     UNRECORDED = "unrecorded"
+    UNKNOWABLE = "unknowable"
     VOID = "void"
     UNDECLARED = "undeclared"
     WRONG = "wrong"
@@ -73,6 +74,8 @@ def judge(story: Story, hook: Hook, rows: Sequence[Row], calls: Sequence[str | N
     move = story.moves.hooks.get(hook)
     if move is None:
         return _none(Fate.UNDECLARED, f"no {hook}, which is not declared", rows, calls)
+    if story.unknowable:
+        return Verdict(Fate.UNKNOWABLE)
     if not story.started:
         void = [row for row in rows if row["state"] != "void"]
         return _none(Fate.VOID, f"no call of {hook}, and void: its container was never started", void, calls)
@@ -114,7 +117,12 @@ def _started(story: Story, hook: Hook, move: HookMove, rows: Sequence[Row], call
 
 
 def _after_its_end(story: Story, row: Row) -> bool:
-    """Whether a record that says that its container has ended is not from before that."""
+    """Whether a record that says that its container has ended is not from before that.
+
+    Of an end that it has missed, containerd knows only when it was back.
+    """
+    if story.status.exit_code == UNKNOWN_EXIT:
+        return True
     at = datetime.fromisoformat(row["finished_at"]).timestamp()
     return at >= story.status.finished_at / 1e9 - _LATER
 
