@@ -6,7 +6,7 @@ What it has admitted runs in tasks of its own, so that a stop is admitted in eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from shim.drafts import Drafts, accepted
 from shim.errors import JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
 from shim.kubelet import KubeletExecs
-from shim.ledger import PATIENCE, Ledger
+from shim.ledger import Ledger
 from shim.ports import Container, Metadata
 from shim.post_stop import PostStops, Watch
 from shim.records import (
@@ -59,13 +59,15 @@ class Actor:
         kubelet: KubeletExecs,
         container_id: str,
         drop: Callable[[Actor], None],
+        take_up: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``drop`` is called when nothing is open here any more."""
+        """``drop`` is called when nothing is open here any more, ``take_up`` resumes what recovery has not come to."""
         self._tools = tools
         self._post_stops = post_stops
         self._kubelet = kubelet
         self._id = container_id
         self._drop = drop
+        self._take_up = take_up
         self._ledger = Ledger(tools)
         self._drafts = Drafts(tools)
         self._admission = asyncio.Lock()
@@ -113,6 +115,7 @@ class Actor:
         waited = Countdown(self._tools.clock, None if left is None else self._tools.clock.boottime() + left)
         while True:
             async with self._admission:
+                await self._take_up(self._id)
                 run, fresh = self._start, False
                 if run is None:
                     if not container.state.startable or not declared:
@@ -144,27 +147,28 @@ class Actor:
             await self._tools.hit(Failpoint.START_ACCEPT)
             caller.accept()
             try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._ledger.write(*changes)
-            except (JournalUnavailableError, TimeoutError) as error:
-                if isinstance(error, TimeoutError):
-                    # A disk that only hangs may write it yet, and nothing has come of it.
-                    self._void(operation, deliveries, watch)
+                await self._ledger.accept(*changes, void=self._voiding(operation, deliveries, watch))
+            except JournalUnavailableError as error:
                 raise JournalUnavailableError(
-                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, because its "
-                    f"hooks cannot be recorded: {str(error) or 'the journal does not answer'}"
+                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
+                    f"because its hooks cannot be recorded: {error}"
                 ) from error
         if watch is not None:
             self._post_stops.watch(watch)
         return self._start_run(container, operation, deliveries, watch)
 
-    def _void(self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None) -> None:
-        if operation is not None:
-            self._ledger.owe(*self._drafts.voided(operation, deliveries))
-            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
-        if watch is not None:
-            watch.never()
-            self._post_stops.changed(watch)
+    def _voiding(
+        self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None
+    ) -> Callable[[], None]:
+        def void() -> None:
+            if operation is not None:
+                self._ledger.owe(*self._drafts.voided(operation, deliveries))
+                self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+            if watch is not None:
+                watch.never()
+                self._post_stops.changed(watch)
+
+        return void
 
     def _start_run(
         self,
@@ -253,6 +257,8 @@ class Actor:
         caller: Caller,
     ) -> asyncio.Future[bytes] | bytes | None:
         """Begin a stop, or join the one that is open: the answer that is to be waited for, or as ``stop``."""
+        with suppress(JournalUnavailableError, RuntimeCallError):
+            await self._take_up(self._id)
         run = self._stop
         if run is not None:
             caller.accept()

@@ -90,6 +90,9 @@ class Engine:
         JournalUnavailableError and ClosingError (nothing was done), RuntimeCallError (the runtime's own answer),
         HookFailedError and StoppedError.
         """
+        known = container.ref.id in self._actors
+        if not known and not container.state.startable:
+            return None
         if container.ref.sandbox_id in self._stopping:
             raise PodStoppingError(
                 f"the pod {container.ref.pod_text} is being stopped: container {container.ref.name} is not started"
@@ -98,9 +101,6 @@ class Engine:
             raise PodStoppingError(
                 f"container {container.ref.name} of pod {container.ref.pod_text} is being removed: it is not started"
             )
-        known = container.ref.id in self._actors
-        if not known and not container.state.startable:
-            return None
         declared = self._hooks(container)
         if not known and not declared:
             self._hookless.put(container.ref.id, container.ref.sandbox_id)
@@ -258,7 +258,10 @@ class Engine:
             watched = self._post_stops.of(container_id) is not None
             if not ended or not (watched or (container is not None and self._has_hooks(container))):
                 return
-            ending = await self._tools.runtime.ending(container_id) or seen
+            ending = await self._tools.runtime.ending(container_id)
+            if ending is None and (self._hooked.get(container_id) is not None or self._post_stops.ran(container_id)):
+                # It is gone, and its task's event is all that is left; a start that failed has such an event, too.
+                ending = seen
             if watched:
                 self._post_stops.ended(container_id, ending)
             if container is None or ending is None or not ending.started or ending.finished_at < since:
@@ -324,7 +327,7 @@ class Engine:
         actor = self._actors.get(container_id)
         if actor is None:
             actor = self._actors[container_id] = Actor(
-                self._tools, self._post_stops, self._kubelet, container_id, self._drop
+                self._tools, self._post_stops, self._kubelet, container_id, self._drop, self._resumption.take_up
             )
         with actor.used():
             yield actor

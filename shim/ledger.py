@@ -7,6 +7,8 @@ is full then keeps nothing from being stopped, and the missing records are writt
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -45,6 +47,26 @@ class Ledger:
             self._owed = self._owed[len(owed) :]
         self._announce(changes)
 
+    async def accept(self, *changes: Change, void: Callable[[], None]) -> None:
+        """Commit what something is accepted with. Raises JournalUnavailableError: then it is not.
+
+        A disk that only hangs may write it yet: ``void`` is called then, to say that nothing has come of it.
+        """
+
+        def late(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                void()
+
+        if self.owes:
+            await self.write()
+        commit = self._tools.tasks.spawn(self._tools.journal.commit(*changes), "accept", patient=True)
+        await asyncio.wait({commit}, timeout=PATIENCE)
+        if commit.done():
+            commit.result()
+        else:
+            commit.add_done_callback(late)
+            raise JournalUnavailableError(f"the journal has not answered for {PATIENCE:g} s")
+
     def owe(self, *changes: Change) -> None:
         """Record what happened with the next commit, in the order of these calls."""
         self._owed = (*self._owed, *changes)
@@ -71,7 +93,14 @@ class Ledger:
                 return
             except JournalConflictError:
                 log.exception("the journal does not agree with what happened; its own record stands")
+                await self._pay_singly(wanted)
             self._owed = self._owed[len(wanted) :]
+
+    async def _pay_singly(self, changes: Sequence[Change]) -> None:
+        """Write what the journal agrees with: the end of an operation must not be lost over one hook's record."""
+        for change in changes:
+            with suppress(JournalConflictError, JournalUnavailableError):
+                await self._tools.journal.commit(change)
 
     @property
     def owes(self) -> bool:

@@ -59,6 +59,7 @@ class Watch:
         self.ledger = Ledger(tools)
         self.operation = operation
         self.deliveries = list(deliveries)
+        self._started_at = 0.0
         self.ended = any(delivery.state is not DeliveryState.ARMED for delivery in deliveries)
 
     def inserted(self) -> list[Change]:
@@ -71,6 +72,7 @@ class Watch:
         That is written at once, not when its PostStart is over: of one that is gone then, nothing else tells it.
         """
         if self.operation.state is OperationState.ACCEPTED:
+            self._started_at = self._tools.clock.wall()
             self._move(OperationEvent.STARTED)
             self._tools.tasks.spawn(self.ledger.note(), f"started {self.operation.container.id}")
 
@@ -86,6 +88,9 @@ class Watch:
         """This is how its container ended: its hooks are due."""
         self.started()
         self.ended = True
+        if not ending.started_at:
+            # Of one that was removed before it could be asked about, the runtime's event tells the end alone.
+            ending = replace(ending, started_at=self._started_at)
         self.operation = replace(self.operation, ending=ending)
         self.ledger.owe(UpdateOperation(self.operation, self.operation.state))
         for index, delivery in enumerate(self.deliveries):
@@ -143,6 +148,11 @@ class PostStops:
     def of(self, container_id: str) -> Watch | None:
         """What is watched of this container."""
         return self._watches.get(container_id)
+
+    def ran(self, container_id: str) -> bool:
+        """Whether a watched container is known to have run."""
+        watch = self._watches.get(container_id)
+        return watch is not None and watch.operation.state is OperationState.FORWARDED
 
     async def adopt(self, container: Container, hooks: Sequence[Declared]) -> None:
         """Watch a running container that has no record yet. Raises JournalUnavailableError."""

@@ -42,6 +42,8 @@ class Resumption:
         self._actor = actor
         self._busy = busy
         self._postponed: set[str] = set()
+        self._taken: set[str] = set()
+        self._complete = False
 
     async def run(self) -> None:
         """Reconcile all of it. Raises RuntimeCallError (ambiguous) and JournalUnavailableError; run it again then."""
@@ -52,7 +54,18 @@ class Resumption:
                 self._postpone(container_id)
             else:
                 await self._container(container_id, work)
+        self._complete = not self._postponed
         await self._tools.hit(Failpoint.RECOVERY_RECONCILED)
+
+    async def take_up(self, container_id: str) -> None:
+        """Take up what is open of one container, before it is called for. Raises JournalUnavailableError.
+
+        Callers are let in before the recovery if the journal cannot be read. Raises RuntimeCallError, too.
+        """
+        if not self._complete and container_id not in self._taken:
+            work = (await self._open()).get(container_id, [])
+            self._taken.add(container_id)
+            await self._container(container_id, work)
 
     def _postpone(self, container_id: str) -> None:
         if container_id not in self._postponed:
@@ -75,6 +88,7 @@ class Resumption:
                     if not self._busy(container_id):
                         await self._container(container_id, work)
                         self._postponed.discard(container_id)
+                        self._complete = not self._postponed
                         return
             except HookshimError as error:
                 log.warning("open work cannot be taken up yet", container=container_id, error=str(error))

@@ -219,6 +219,8 @@ class StartRun:
     async def _never(self) -> None:
         if self.watch is not None:
             self.watch.never()
+            # Before the next start is let in: it would take the record for its own.
+            await self.watch.ledger.note()
         await self._record("", DeliveryEvent.START_FAILED)
 
     async def _record(self, why: str, *events: DeliveryEvent) -> None:
