@@ -52,6 +52,8 @@ class Adopt:
             # whoever starts past hookshim has done so before anybody stops
             behaviour = replace(self.behaviour, start_takes=0.0, start_trouble=None)
             container = world.create(None, self.pre_stop, behaviour, malformed=self.malformed)
+            # A call that ends its pod may have looked already, and knows of no start to wait for.
+            container.cut = True
             world.spawn(world.containerd.start(container.ref.id))
             world.run(0.001)
 
@@ -234,6 +236,7 @@ class Disk:
         """In the world."""
         world.disk_full, world.disk_gone = self.full, self.full and self.gone
         world.disk_was_bad = world.disk_was_bad or self.full
+        world.unread = world.unread or world.disk_gone
 
 
 @dataclass(frozen=True, slots=True)

