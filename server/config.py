@@ -86,7 +86,7 @@ class Settings(BaseModel):
     does at such a stop. ``on_corrupt``: a damaged journal is set aside and a new one begun, or the daemon does not
     start. ``retention_hours``: how long what has ended stays in the journal. ``hooks_dir``: where the node's own rules
     are. ``kubelet_prestop``: whether a preStop that the kubelet owes is run at a stop. ``post_stop_hours``: how long a
-    postStop is tried.
+    postStop is tried. ``metrics_port``: where on 127.0.0.1 metrics are served.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -108,6 +108,7 @@ class Settings(BaseModel):
     post_stop_hours: float = Field(
         default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
     )
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="a TCP port, or 0 for none")
     reach: ReachConfig = Field(default=ReachConfig(), description="a table, [reach]")
     log: LogConfig = Field(default=LogConfig(), description="a table, [log]")
 
@@ -144,7 +145,7 @@ class Loaded:
 
 
 def _plain(value: object) -> Plain:
-    return value if isinstance(value, float) else str(value)
+    return value if isinstance(value, float | int) else str(value)
 
 
 def _descriptions(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

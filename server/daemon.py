@@ -29,6 +29,7 @@ from server.handlers.sleep import SleepHandler
 from server.handlers.tcp import TcpHandler
 from server.intercept import Interception
 from server.lock import StateLock
+from server.metrics import Counter, served
 from server.native.caller import Caller
 from server.rules import HooksDirectory
 from server.runtime import CriRuntime
@@ -109,6 +110,7 @@ async def _serve(config: Config) -> None:
                 announce=_announce,
             )
         )
+        stack.enter_context(served(config.metrics_port, _counters(journal, rules)))
         gate = Gate(_not_yet(config, "starting"))
         ensure = config.kubelet_prestop == "ensure"
         front = GrpcFront(config.listen, backend, Interception(engine, runtime, ensure_kubelet=ensure), gate)
@@ -182,6 +184,18 @@ async def _recover(config: Config, engine: Engine, client: Backend, runtime: Cri
     async with asyncio.TaskGroup() as group:
         group.create_task(_clear_up(runtime), name="clear up")
         group.create_task(ExitWatch(client, runtime, engine).run(), name="watch")
+
+
+def _counters(journal: Journal, rules: HooksDirectory) -> dict[str, Counter]:
+    return {
+        "hookshim_journals_set_aside": Counter(
+            "Journals that were found damaged and set aside since the start.", lambda: journal.set_aside
+        ),
+        "hookshim_rule_reloads": Counter("Changes of the node's rules that were taken over.", lambda: rules.reloads),
+        "hookshim_rule_reload_failures": Counter(
+            "Changes of the node's rules that were refused.", lambda: rules.failures
+        ),
+    }
 
 
 async def _clear_output(journal: Journal, native: NativeExec) -> None:

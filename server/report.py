@@ -24,7 +24,7 @@ from rich.text import Text
 
 from server.log import printable
 from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import AttemptRecord, Delivery, DeliveryState, Event
+from shim.records import NODE, AttemptRecord, Delivery, DeliveryState, Event
 from shim.store import FILE, VERSION, Store
 
 T = TypeVar("T")
@@ -177,6 +177,8 @@ def print_events(console: Console, records: Sequence[Event]) -> None:
     narrow: list[RenderableType] = []
     for record in records:
         pod, name = f"{record.container.namespace}/{record.container.pod}", record.container.name
+        if record.container == NODE:
+            pod = "the node"
         at = local(record.at)
         wide.add_row(*map(_text, (at, record.reason, pod, name, record.message)))
         narrow += [_text(f"{at}  {record.reason}"), _indented(f"{pod} {name}"), _indented(record.message)]

@@ -15,9 +15,10 @@ from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
-from shim.changes import Change
+from shim import texts
+from shim.changes import Change, InsertEvent
 from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import Delivery, Operation
+from shim.records import NODE, Delivery, Event, Operation
 from shim.store import Store, set_aside
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Commit | _Ask[Any] | None] = SimpleQueue()
         self._closed = False
+        #: How many damaged journals were set aside.
+        self.set_aside = 0
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
     @classmethod
@@ -174,7 +177,8 @@ class Journal:
                 if self._keep_corrupt:
                     raise
                 self._set_aside(error)
-                self._store = Store.open(self._path)
+        if self._store is None:
+            self._store = Store.open(self._path)
         return self._store
 
     def _set_aside(self, error: JournalCorruptError) -> None:
@@ -185,7 +189,12 @@ class Journal:
             place = set_aside(self._path, f"corrupt-{self._clock():.0f}")
         except OSError as problem:
             raise JournalUnavailableError(f"{error}; it cannot be set aside: {problem}") from problem
+        self.set_aside += 1
         log.critical("the journal was damaged; a new one is begun", error=str(error), set_aside=str(place))
+        message = f"the journal was damaged and is set aside as {place}; a new one is begun: {error}"
+        event = Event(self._clock(), texts.JOURNAL_DAMAGED, NODE, "", message)
+        self._store = Store.open(self._path)
+        self._store.commit([[InsertEvent(event)]])
 
     def _call(self, callback: Callable[[], object]) -> None:
         # A loop that is closed has nobody left who waits.

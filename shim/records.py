@@ -128,6 +128,10 @@ class Ending:
     started_at: float = 0.0
 
 
+#: Whom an event is about that is no container's.
+NODE = ContainerRef("", "", "", "", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What a caller asked and was accepted.
@@ -234,7 +238,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A Warning about a pod, as ``kubectl describe pod`` shows the kubelet's."""
+    """A Warning about a pod, as ``kubectl describe pod`` shows the kubelet's, or about the ``NODE``."""
 
     at: float
     reason: str

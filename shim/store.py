@@ -30,6 +30,7 @@ from shim.changes import (
 )
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import (
+    NODE,
     AttemptRecord,
     ContainerRef,
     Delivery,
@@ -161,7 +162,7 @@ class Store:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 values = {"before": before, "limit": limit}
-                for name in ("expire_events", "expire_attempts", "expire_deliveries"):
+                for name in ("expire_node_events", "expire_events", "expire_attempts", "expire_deliveries"):
                     self._run(name, values)
                 deleted = self._run("expire_operations", values).rowcount
                 if deleted < limit:
@@ -244,7 +245,7 @@ class Store:
     def events(self) -> list[Event]:
         """All events, oldest first."""
         return [
-            Event(row["at"], row["reason"], _container(row), row["delivery_id"], row["message"])
+            Event(row["at"], row["reason"], _about(row), row["delivery_id"] or "", row["message"])
             for row in self._rows("events", {})
         ]
 
@@ -321,14 +322,18 @@ def _event_row(event: Event) -> dict[str, Any]:
     return {
         "at": event.at,
         "reason": event.reason,
-        "container_id": event.container.id,
-        "delivery_id": event.delivery_id,
+        "container_id": event.container.id or None,
+        "delivery_id": event.delivery_id or None,
         "message": event.message,
     }
 
 
 def _container(row: sqlite3.Row) -> ContainerRef:
     return ContainerRef(row["container_id"], row["sandbox_id"], row["name"], row["pod"], row["namespace"], row["uid"])
+
+
+def _about(row: sqlite3.Row) -> ContainerRef:
+    return NODE if row["container_id"] is None else _container(row)
 
 
 def _operation(row: sqlite3.Row) -> Operation:

@@ -59,6 +59,7 @@ def event(at: float, delivery: Delivery) -> Event:
 
 
 STOPPED = "stopped before it ended"
+JOURNAL_DAMAGED = "JournalDamaged"
 KUBELET_RAN = "the kubelet has run it"
 KUBELET_RUNS = "the kubelet runs it, and it has not ended within the grace"
 ENDED_FIRST = "container exited"

@@ -88,6 +88,23 @@ CREATE TABLE attempt (
     PRIMARY KEY (delivery_id, number)
 ) STRICT, WITHOUT ROWID;
 
+-- An event may be about the node: then it names no container and no delivery.
+CREATE TABLE event_2 (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    at            REAL NOT NULL,
+    type          TEXT NOT NULL CHECK (type IN ('Normal', 'Warning')),
+    reason        TEXT NOT NULL CHECK (reason <> ''),
+    container_id  TEXT REFERENCES container (id),
+    delivery_id   TEXT REFERENCES delivery (id),
+    message       TEXT NOT NULL,
+    CHECK ((container_id IS NULL) = (delivery_id IS NULL))
+) STRICT;
+INSERT INTO event_2 (id, at, type, reason, container_id, delivery_id, message)
+SELECT id, at, type, reason, container_id, delivery_id, message FROM event ORDER BY id;
+DROP TABLE event;
+ALTER TABLE event_2 RENAME TO event;
+CREATE INDEX event_delivery ON event (delivery_id);
+
 -- A delivery as it is read: with its container, and how far the process of its current attempt has come.
 CREATE VIEW delivery_read AS
 SELECT delivery.*, container.sandbox_id, container.name, container.pod, container.namespace, container.uid,

@@ -75,8 +75,11 @@ SELECT * FROM delivery_read ORDER BY created_at, position;
 
 -- name: events
 SELECT at, reason, delivery_id, message, container.id AS container_id, sandbox_id, name, pod, namespace, uid
-FROM event JOIN container ON container.id = event.container_id
+FROM event LEFT JOIN container ON container.id = event.container_id
 ORDER BY event.id;
+
+-- name: expire_node_events
+DELETE FROM event WHERE delivery_id IS NULL AND at < :before;
 
 -- name: expire_events
 DELETE FROM event WHERE delivery_id IN (
