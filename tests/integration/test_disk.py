@@ -15,6 +15,7 @@ from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
 from tests.support.hookshimd import Hookshim
+from tests.support.metrics import free_port, metrics
 from tests.support.receiver import Receiver
 from tests.support.stage import Stage
 from tests.support.waiting import until
@@ -140,6 +141,8 @@ def test_a_damaged_journal_is_set_aside_and_the_node_goes_on(
 
     A truncated WAL is only a shorter history: it is no damage, and nothing is set aside.
     """
+    port = free_port()
+    daemon.env["HOOKSHIM_METRICS_PORT"] = str(port)
     daemon.start()
     stage = Stage(daemon, pod_name, tmp_path, receiver)
     first = stage.container({"preStop": stage.hook("first", "httpGet")}, ["sleep", "3600"], name="first")
@@ -162,6 +165,9 @@ def test_a_damaged_journal_is_set_aside_and_the_node_goes_on(
     aside = list(daemon.state_dir.glob("journal.db.corrupt-*"))
     announced = "the journal was damaged; a new one is begun" in log_of(daemon)
     assert (len(aside), announced) == ((0, False) if damage == "wal" else (1, True))
+    damaged = [event["message"] for event in daemon.events() if event["reason"] == "JournalDamaged"]
+    assert [str(place) in message for place, message in zip(aside, damaged, strict=True)] == [True] * len(aside)
+    assert f"hookshim_journals_set_aside_total {len(aside)}.0" in metrics(port)
 
 
 def test_a_damaged_journal_can_be_refused(daemon: Hookshim) -> None:

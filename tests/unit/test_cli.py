@@ -51,6 +51,7 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
         f'hooks_dir = "{tmp_path}/hooks.d"  # --hooks-dir',
         'kubelet_prestop = "off"  # default',
         "post_stop_hours = 24.0  # default",
+        "metrics_port = 0  # default",
         "",
         "[reach]",
         'hosts = ["a.example.com", "*.b"]  # HOOKSHIM_REACH_HOSTS',

@@ -14,7 +14,7 @@ SOCKET = "an absolute path of at most 107 bytes, with or without unix:// before 
 LEVELS = '"debug", "info", "warning", "error"'
 KEYS = (
     "state_dir, listen, containerd, drain_seconds, default_grace_seconds, zero_timeout, on_corrupt, retention_hours, "
-    "hooks_dir, kubelet_prestop, post_stop_hours, reach.hosts, reach.cidrs, log.level, log.format"
+    "hooks_dir, kubelet_prestop, post_stop_hours, metrics_port, reach.hosts, reach.cidrs, log.level, log.format"
 )
 LONG = "/" + "a" * 107
 
@@ -31,6 +31,7 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "hooks_dir": ('"/srv/h"', "/srv/h", Path("/srv/h")),
     "kubelet_prestop": ('"ensure"', "ensure", "ensure"),
     "post_stop_hours": ("48", "48", 48.0),
+    "metrics_port": ("9100", "9100", 9100),
     "reach.hosts": ('["*.example.com", "db-?"]', " *.example.com, db-?,", ("*.example.com", "db-?")),
     "reach.cidrs": (
         '["10.0.0.0/8", "fd00::/8", "192.0.2.1"]',
@@ -52,6 +53,7 @@ BAD_FILES: list[tuple[str, list[str]]] = [
     ('hooks_dir = "x"', ['hooks_dir: expected an absolute path; found "x" (it does not begin with /)']),
     ("kubelet_prestop = true", ['kubelet_prestop: expected one of "off", "ensure"; found true']),
     ("post_stop_hours = 0", ["post_stop_hours: expected a number of hours, more than 0; found 0"]),
+    ("metrics_port = 70000", ["metrics_port: expected a TCP port, or 0 for none; found 70000"]),
     ('[log]\nlevle = "info"', ["log.levle: unknown key; did you mean log.level?"]),
     ('"a\\u001b[31mb" = 1', [f"a\\x1b[31mb: unknown key; known are {KEYS}"]),
     ("state_dir = 3", ["state_dir: expected an absolute path; found 3 (it is not a string)"]),
@@ -177,6 +179,7 @@ def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
         "hooks_dir": Path("/etc/hookshim/hooks.d"),
         "kubelet_prestop": "off",
         "post_stop_hours": 24.0,
+        "metrics_port": 0,
         "reach.hosts": (),
         "reach.cidrs": (),
         "log.level": "info",
@@ -219,6 +222,7 @@ def test_variables_and_options_have_the_documented_names() -> None:
         "HOOKSHIM_HOOKS_DIR",
         "HOOKSHIM_KUBELET_PRESTOP",
         "HOOKSHIM_POST_STOP_HOURS",
+        "HOOKSHIM_METRICS_PORT",
         "HOOKSHIM_REACH_HOSTS",
         "HOOKSHIM_REACH_CIDRS",
         "HOOKSHIM_LOG_LEVEL",
