@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -147,28 +148,20 @@ class Actor:
             await self._tools.hit(Failpoint.START_ACCEPT)
             caller.accept()
             try:
-                await self._ledger.accept(*changes, void=self._voiding(operation, deliveries, watch))
+                await self._ledger.accept(*changes, void=partial(self._void, operation, deliveries, watch))
             except JournalUnavailableError as error:
-                raise JournalUnavailableError(
-                    f"container {container.ref.name} of pod {container.ref.pod_text} is not started, "
-                    f"because its hooks cannot be recorded: {error}"
-                ) from error
+                raise JournalUnavailableError(texts.not_started(container.ref, str(error))) from error
         if watch is not None:
             self._post_stops.watch(watch)
         return self._start_run(container, operation, deliveries, watch)
 
-    def _voiding(
-        self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None
-    ) -> Callable[[], None]:
-        def void() -> None:
-            if operation is not None:
-                self._ledger.owe(*self._drafts.voided(operation, deliveries))
-                self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
-            if watch is not None:
-                watch.never()
-                self._post_stops.changed(watch)
-
-        return void
+    def _void(self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None) -> None:
+        if operation is not None:
+            self._ledger.owe(*self._drafts.voided(operation, deliveries))
+            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+        if watch is not None:
+            watch.never()
+            self._post_stops.changed(watch)
 
     def _start_run(
         self,

@@ -51,6 +51,12 @@ def post_start_refusal(error: str) -> str:
     return f"PostStart handler: {error}"
 
 
+def not_started(container: ContainerRef, error: str) -> str:
+    """What StartContainer answers if the hooks of the container cannot be written down."""
+    what = f"container {container.name} of pod {container.pod_text}"
+    return f"{what} is not started, because its hooks cannot be recorded: {error}"
+
+
 def event(at: float, delivery: Delivery) -> Event:
     """The Warning about a delivery that has failed or was missed."""
     attempt = f" (attempt {delivery.attempts}" if delivery.attempts else " (not attempted"
