@@ -133,8 +133,9 @@ class Actor:
             container = await self._look_again(container)
 
     async def _accept_start(self, container: Container, declared: Sequence[Declared], caller: Caller) -> StartRun:
-        operation, deliveries, watch = None, list[Delivery](), None
-        changes: list[Change] = []
+        operation, deliveries, watch, changes = None, list[Delivery](), None, list[Change]()
+        if self._ledger.owes:
+            await self._ledger.note()
         hooks = plan.of(declared, Hook.POST_START)
         if hooks and not await self._drafts.recorded(self._id, Hook.POST_START):
             operation = self._drafts.operation(container, OperationKind.START, Reason.START_CONTAINER, 0)

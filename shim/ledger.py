@@ -50,7 +50,8 @@ class Ledger:
     async def accept(self, *changes: Change, void: Callable[[], None]) -> None:
         """Commit what something is accepted with. Raises JournalUnavailableError: then it is not.
 
-        A disk that only hangs may write it yet: ``void`` is called then, to say that nothing has come of it.
+        Whoever asks the journal before this, notes what is owed before that: it tells what earlier ones came to. A disk
+        that only hangs may write it yet: ``void`` is called then, to say that nothing has come of it.
         """
 
         def late(done: asyncio.Task[None]) -> None:
@@ -58,7 +59,7 @@ class Ledger:
                 void()
 
         if self.owes:
-            await self.write()
+            raise JournalUnavailableError("what has happened before is not written yet")
         commit = self._tools.tasks.spawn(self._tools.journal.commit(*changes), "accept", patient=True)
         await asyncio.wait({commit}, timeout=PATIENCE)
         if commit.done():

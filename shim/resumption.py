@@ -11,6 +11,7 @@ import structlog
 from shim.actor import Actor
 from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
+from shim.ledger import PATIENCE
 from shim.moves import moved
 from shim.ports import Container
 from shim.post_stop import PostStops
@@ -58,14 +59,19 @@ class Resumption:
         await self._tools.hit(Failpoint.RECOVERY_RECONCILED)
 
     async def take_up(self, container_id: str) -> None:
-        """Take up what is open of one container, before it is called for. Raises JournalUnavailableError.
+        """Take up what is open of one container, before it is called for: callers may be let in before the recovery.
 
-        Callers are let in before the recovery if the journal cannot be read. Raises RuntimeCallError, too.
+        Raises RuntimeCallError, and JournalUnavailableError, also if the journal does not answer.
         """
-        if not self._complete and container_id not in self._taken:
-            work = (await self._open()).get(container_id, [])
-            self._taken.add(container_id)
-            await self._container(container_id, work)
+        if self._complete or container_id in self._taken:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                work = (await self._open()).get(container_id, [])
+        except TimeoutError:
+            raise JournalUnavailableError(f"the journal has not answered for {PATIENCE:g} s") from None
+        await self._container(container_id, work)
+        self._taken.add(container_id)
 
     def _postpone(self, container_id: str) -> None:
         if container_id not in self._postponed:

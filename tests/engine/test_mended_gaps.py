@@ -128,3 +128,23 @@ def test_what_a_full_disk_owes_is_written_when_it_has_room(world: World) -> None
     world.disk_full = False
     world.run(60)
     assert [each.state for each in world.store.deliveries_of(container.ref.id)] == [DeliveryState.DELIVERING]
+
+
+def test_a_start_whose_record_is_owed_does_not_pass_for_one_that_had_its_hook(world: World) -> None:
+    """That it came to nothing is not on the disk yet: the next start is refused, and a stop waits for neither."""
+    container = world.create(
+        Script("succeed"), None, Behaviour(start_trouble=Trouble.REFUSED, start_trouble_lasts=False)
+    )
+    world.sync = 0.1
+    first = world.start(container)
+    world.run(0.15)  # it is accepted, and that nothing came of it is being written
+    world.disk_full = world.disk_was_bad = True
+    world.run(0.3)
+    assert first.answer == "FAILED_PRECONDITION"
+    world.disk_full, world.sync = False, 10_000
+    second = world.start(container)
+    world.run(1)
+    stop = world.stop(container, 30)
+    assert world.run_until(lambda: bool(second.answer and stop.answer), 30)
+    assert (second.answer, stop.answer) == ("UNAVAILABLE", "OK")
+    assert not container.started
