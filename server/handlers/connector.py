@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from server.handlers.reach import to_address
+from server.handlers.response import keep_heads
 
 
 def connector(addresses: Sequence[str], tls: ssl.SSLContext | bool) -> aiohttp.TCPConnector:  # noqa: FBT001 - aiohttp's own type: False is TLS that is not verified
@@ -24,8 +25,10 @@ def connector(addresses: Sequence[str], tls: ssl.SSLContext | bool) -> aiohttp.T
             raise OSError(errno.EACCES, "not an address that was looked up")
         return socket.socket(family, kind, protocol)
 
-    return aiohttp.TCPConnector(
-        force_close=True, use_dns_cache=False, ssl=tls, resolver=_Known(addresses), socket_factory=make
+    return keep_heads(
+        aiohttp.TCPConnector(
+            force_close=True, use_dns_cache=False, ssl=tls, resolver=_Known(addresses), socket_factory=make
+        )
     )
 
 

@@ -64,6 +64,8 @@ async def test_any_response_is_a_delivery(status: int) -> None:
         b"HTTP/1.1 200\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay\r\n\r\nand more",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Late\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=no-such\r\nContent-Length: 1\r\n\r\n\xff",
         b"HTTP/1.1 200 OK\r\nSet-Cookie: \xff=\xfe; bad\r\nX: \xff\r\nContent-Length: 0\r\n\r\n",
@@ -84,6 +86,22 @@ async def test_a_careless_response_is_a_delivery_too(answer: bytes) -> None:
         outcome = await get(server.port)
     assert outcome.error == ""
     assert outcome.http_status == 200
+
+
+@pytest.mark.parametrize("size", [1, 3, 26, 27, 28, 29, 1000])
+async def test_a_body_where_none_belongs_takes_nothing_from_the_response(size: int) -> None:
+    """Wherever what comes is cut: a server that answers 204 with a body has been told."""
+
+    async def cut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answer = b"HTTP/1.1 204 No Content\r\n\r\nok"
+        for begin in range(0, len(answer), size):
+            writer.write(answer[begin : begin + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with peer(cut) as server:
+        outcome = await get(server.port)
+    assert (outcome.error, outcome.http_status) == ("", 204)
 
 
 async def test_a_pod_on_the_hosts_network_is_reached_on_loopback() -> None:
