@@ -149,6 +149,7 @@ async def test_a_hook_that_ends_its_own_container_is_told_by_a_signal(bed: Bed) 
         outcome = await task
     assert (outcome.exit_status, outcome.output) in ((137, b"said\n"), (None, b"said\n"), (None, b""))
     assert not outcome.succeeded
+    until(lambda: bed.containerd.cri.state(bed.container) == "CONTAINER_EXITED", "the container has ended")
 
 
 async def test_a_runtime_without_the_native_api_is_told_at_once(bed: Bed, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +38,10 @@ Root = "{root}"
 
 #: Seconds for what containerd does at once or never: to be ready, to end a pod.
 _PATIENCE = 60.0
+
+
+#: What containerd says of a task whose shim ends while it is asked.
+_SHIM_GOING = "ttrpc: closed"
 
 
 class LeftoverError(AssertionError):
@@ -167,8 +172,19 @@ class PrivateContainerd:
         if not self.running:
             self.launch()
         for pod in self.cri.list_pods():
-            self.cri.stop_pod(pod.id, _PATIENCE)
+            until(partial(self._stop_pod, pod.id), f"pod {pod.id} is stopped", _PATIENCE)
             self.cri.remove_pod(pod.id, _PATIENCE)
+
+    def _stop_pod(self, pod_id: str) -> bool:
+        """Whether it is stopped: False if it is to be asked for again, as kubelets do."""
+        try:
+            self.cri.stop_pod(pod_id, _PATIENCE)
+        except CRIError as error:
+            # containerd was about to kill a container whose shim was just going, since it had ended by itself
+            if _SHIM_GOING in str(error):
+                return False
+            raise
+        return True
 
     def end(self) -> None:
         """End the daemon and everything it made. Raises LeftoverError naming what could not be removed."""

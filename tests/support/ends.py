@@ -293,6 +293,8 @@ def _told(call: Future[None]) -> str:
         return "OK"
     if isinstance(error, CRIError):
         return f"{error.code.name}: {error.message}"
+    if isinstance(error, ValueError) and "Channel closed" in str(error):
+        return "CANCELLED: the caller had gone before it called"
     raise error
 
 
