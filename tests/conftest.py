@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -102,6 +102,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the versions once."""
     config.stash[_CONTAINERDS] = Containerds(config)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of pytest-xdist: hand over which versions ran here."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["containerd"] = session.config.stash[_CONTAINERDS].versions
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """In the process that the workers report to: take that over."""
+    if error is None:
+        node.config.stash[_CONTAINERDS].versions.update(node.workeroutput["containerd"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

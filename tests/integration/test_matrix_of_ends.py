@@ -67,7 +67,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         others = [given.split("=", 1)[0] for given in metafunc.config.getoption("--containerd")]
         acts = {BASE: ACTS, **dict.fromkeys(others, pairwise(ACTS))}
         points = [(version, Case(act, kind)) for version, chosen in acts.items() for act in chosen for kind in Kind]
-        metafunc.parametrize(("version", "case"), points, ids=[f"{version}-{case}" for version, case in points])
+        metafunc.parametrize(
+            ("version", "case"),
+            [
+                # The five cases of a scene stay in one process, where it is played once.
+                pytest.param(
+                    version, case, marks=pytest.mark.xdist_group(f"{version} {case.act}"), id=f"{version}-{case}"
+                )
+                for version, case in points
+            ],
+        )
 
 
 class Theatre:
