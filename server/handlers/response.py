@@ -18,9 +18,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 def keep_heads(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
     """The same connector, whose connections keep every head that has come."""
-    factory: partial[ResponseHandler] = partial(_HeadFirst, loop=asyncio.get_running_loop())
+    factory = partial(_HeadFirst, loop=asyncio.get_running_loop())
     # aiohttp has no other way to say what reads a connection.
-    connector._factory = factory  # noqa: SLF001
+    connector._factory = factory  # type: ignore[assignment] # noqa: SLF001 - mypy takes partial for invariant
     return connector
 
 
