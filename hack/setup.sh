@@ -32,9 +32,12 @@ setup_packages() {
     die "this needs Debian 12 or something like it: there is no apt-get here" \
       "install containerd 1.6, runc, the CNI plugins, static busybox, iptables and iproute2 on a Debian 12 machine"
   local wanted=(containerd runc containernetworking-plugins busybox-static iptables iproute2) missing=() name
-  [ "${1:-}" != dev ] || wanted+=(docker-registry e2fsprogs)
+  [ "${1:-}" != dev ] ||
+    wanted+=(docker-registry e2fsprogs prometheus chromium chromium-driver debootstrap nghttp2-client systemd dpkg-dev fakeroot)
   # a python3 from elsewhere may have its own venv; Debian's has not without a package
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
+  # the package's environment is made by Debian's own python3, whatever comes first in PATH
+  [ "${1:-}" != dev ] || /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   for name in "${wanted[@]}"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
   done
@@ -45,7 +48,7 @@ setup_packages() {
   run "installing ${missing[*]} (apt-get install)" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends --no-remove "${missing[@]}"
   allow_services
-  disable_registry
+  disable_services
 }
 
 # While packages are installed, Debian asks /usr/sbin/policy-rc.d whether their services may start.
@@ -54,7 +57,7 @@ policy=/usr/sbin/policy-rc.d
 forbid_services() {
   local answer service
   if [ -e "$policy" ]; then
-    for service in containerd docker-registry; do
+    for service in containerd "${only_programs[@]}"; do
       answer=0
       "$policy" "$service" start >/dev/null 2>&1 || answer=$?
       [ "$answer" = 101 ] || die "$policy lets a $service service start when its package is installed" \
@@ -73,11 +76,16 @@ allow_services() {
   policy_is_ours=
 }
 
-# A registry is needed as a program only; its service would listen on every address from the next boot on. One that was
-# there before is its owner's and stays as it is.
-disable_registry() {
-  [[ " ${missing[*]} " != *" docker-registry "* ]] ||
-    run "keeping the docker-registry service from starting at boot" update-rc.d docker-registry disable
+# Needed as programs only: their services would listen on every address from the next boot on. What was there before is
+# its owner's and stays as it is.
+only_programs=(docker-registry prometheus)
+
+disable_services() {
+  local name
+  for name in "${only_programs[@]}"; do
+    [[ " ${missing[*]} " != *" $name "* ]] ||
+      run "keeping the $name service from starting at boot" update-rc.d "$name" disable
+  done
 }
 
 setup_venv() {

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
@@ -21,13 +22,26 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from server import toml
 from server.log import LogFormat, LogLevel, printable
-from server.values import BECAUSE, SOCKET_TEXT, AbsolutePath, HostGlobs, Networks, SocketPath
+from server.values import (
+    BECAUSE,
+    SOCKET_TEXT,
+    AbsolutePath,
+    HostGlobs,
+    HttpListen,
+    MaybePath,
+    MaybeUrl,
+    Networks,
+    SocketPath,
+)
 from shim.errors import HookshimError
 
 DEFAULT_FILE: Final = Path("/etc/hookshim/config.toml")
 FILE_VARIABLE: Final = "HOOKSHIM_CONFIG"
 
 _PREFIX: Final = "HOOKSHIM_"
+
+#: The settings that are sockets, each of its own.
+_SOCKETS: Final = ("listen", "containerd", "admin")
 
 #: Read elsewhere: the file's name by the command line, the failpoints by ``shim.failpoints``.
 _OTHER_VARIABLES: Final = (FILE_VARIABLE, "HOOKSHIM_FAILPOINTS")
@@ -54,6 +68,7 @@ def _one_of(literal: object) -> str:
 
 ZeroTimeout = Literal["run", "skip"]
 KubeletPreStop = Literal["off", "ensure"]
+Front = Literal["grpc", "relay"]
 OnCorrupt = Literal["replace", "refuse"]
 
 
@@ -78,6 +93,42 @@ class ReachConfig(BaseModel):
     cidrs: Networks = Field(default=(), description="a list of networks, as 10.0.0.0/8 or fd00::/8")
 
 
+class HttpConfig(BaseModel):
+    """``[http]``: where the status page, the metrics and the health checks are served; empty: nowhere.
+
+    On the node alone, since there is no login; what handlers have said is shown on a socket only.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    listen: HttpListen = Field(
+        default="",
+        description="a loopback address with a port, as 127.0.0.1:9480, a socket's absolute path, or nothing",
+    )
+
+
+class EventsConfig(BaseModel):
+    """``[events]``: whom a failed hook is told to.
+
+    ``kubeconfig``: to Kubernetes, as Events of the pod, by this file; without one to containerd's own event bus, if
+    ``containerd`` says so. ``node_name`` is the node's name in Kubernetes; empty: the host's.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kubeconfig: MaybePath = Field(default="", description="an absolute path, or nothing")
+    node_name: str = Field(default="", max_length=253, description="a node's name, or nothing for the host's")
+    containerd: bool = Field(default=True, description="true or false")
+
+
+class TracesConfig(BaseModel):
+    """``[traces]``: where spans of calls and hooks go, in OTLP over HTTP; empty: nowhere."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    endpoint: MaybeUrl = Field(default="", description="an http or https URL, or nothing")
+
+
 class Settings(BaseModel):
     """The settings, each checked alone. A field's description is what an error says was expected.
 
@@ -85,8 +136,9 @@ class Settings(BaseModel):
     budget at a stop with timeout 0, if the pod has no termination grace annotation. ``zero_timeout``: what PreStop
     does at such a stop. ``on_corrupt``: a damaged journal is set aside and a new one begun, or the daemon does not
     start. ``retention_hours``: how long what has ended stays in the journal. ``hooks_dir``: where the node's own rules
-    are. ``kubelet_prestop``: whether a preStop that the kubelet owes is run at a stop. ``post_stop_hours``: how long a
-    postStop is tried. ``metrics_port``: where on 127.0.0.1 metrics are served.
+    are. ``kubelet_prestop``: whether a preStop that the kubelet owes is run at a stop. ``front``: which front door
+    serves, gRPC's own server or the relay. ``post_stop_hours``: how long a postStop is tried. ``admin``: the socket
+    that the other commands ask; root's alone.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -105,11 +157,15 @@ class Settings(BaseModel):
     )
     hooks_dir: AbsolutePath = Field(default=Path("/etc/hookshim/hooks.d"), description="an absolute path")
     kubelet_prestop: KubeletPreStop = Field(default="off", description=_one_of(KubeletPreStop))
+    front: Front = Field(default="grpc", description=_one_of(Front))
     post_stop_hours: float = Field(
         default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
     )
-    metrics_port: int = Field(default=0, ge=0, le=65535, description="a TCP port, or 0 for none")
+    admin: SocketPath = Field(default=Path("/run/hookshim/admin.sock"), description=SOCKET_TEXT)
     reach: ReachConfig = Field(default=ReachConfig(), description="a table, [reach]")
+    http: HttpConfig = Field(default=HttpConfig(), description="a table, [http]")
+    events: EventsConfig = Field(default=EventsConfig(), description="a table, [events]")
+    traces: TracesConfig = Field(default=TracesConfig(), description="a table, [traces]")
     log: LogConfig = Field(default=LogConfig(), description="a table, [log]")
 
 
@@ -117,11 +173,21 @@ class Config(Settings):
     """The settings of a daemon, checked also against each other."""
 
     @model_validator(mode="after")
-    def _two_sockets(self) -> Self:
-        # Also by another name (/var/run): in front of itself hookshim would replace containerd's socket.
-        if os.path.realpath(self.listen) == os.path.realpath(self.containerd):
-            raise PydanticCustomError("one_socket", "listen and containerd are the same socket")
+    def _sockets_of_their_own(self) -> Self:
+        if pair := _same(self.listen, self.containerd, self.admin):
+            raise PydanticCustomError("one_socket", "{pair} are the same socket", {"pair": " and ".join(pair)})
         return self
+
+
+def _same(*sockets: Path) -> tuple[str, str] | None:
+    """Which two of ``_SOCKETS`` are one, also by another name (/var/run).
+
+    In front of itself hookshim would replace containerd's socket.
+    """
+    for (name, path), (other, other_path) in combinations(zip(_SOCKETS, sockets, strict=True), 2):
+        if os.path.realpath(path) == os.path.realpath(other_path):
+            return name, other
+    return None
 
 
 #: A value as TOML can have it.
@@ -207,10 +273,12 @@ def load(
     try:
         config = Config.model_validate(merged)
     except ValidationError:
-        # Every value was checked alone: what is left is the two sockets.
-        which = ", ".join(f"{path} from {sources[path]}" for path in ("listen", "containerd"))
-        found_text = toml.found(str(merged.get("listen", Config.model_fields["listen"].default)))
-        problems.append(f"listen and containerd are the same socket, {found_text} ({which}); expected two")
+        # Every value was checked alone: what is left is the sockets.
+        paths = {name: Path(merged.get(name, Config.model_fields[name].default)) for name in _SOCKETS}
+        pair = _same(*paths.values()) or _SOCKETS[:2]
+        which = ", ".join(f"{name} from {sources[name]}" for name in pair)
+        found_text = toml.found(str(paths[pair[0]]))
+        problems.append(f"{pair[0]} and {pair[1]} are the same socket, {found_text} ({which}); expected two")
     if problems:
         raise ConfigError(problems)
     return Loaded(config, sources)

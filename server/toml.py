@@ -37,8 +37,8 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def found(value: object) -> str:
-    """A value as an error shows it: as JSON, printable, and not too long."""
-    text = printable(json.dumps(value, ensure_ascii=False, default=str))
+    """A value as an error shows it: as JSON, printable, not too long, and without an URL's name and password."""
+    text = re.sub(r"(?<=://)[^/@]*@", "...@", printable(json.dumps(value, ensure_ascii=False, default=str)))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

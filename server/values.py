@@ -9,9 +9,10 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
@@ -29,6 +30,11 @@ BECAUSE: Final = "because"
 
 #: A DNS name as it is connected to, with a glob's characters.
 _HOST: Final = re.compile(r"[A-Za-z0-9_.*?-]{1,253}")
+
+#: An IP address and a port, the address in brackets if it is of version 6.
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:]+)\]|([0-9.]+)):([0-9]{1,5})")
+
+_MAX_PORT: Final = 65535
 
 Network = IPv4Network | IPv6Network
 
@@ -93,6 +99,56 @@ def _networks(value: object) -> tuple[Network, ...]:
     return tuple(_network(entry) for entry in _list(value))
 
 
+def http_address(text: str) -> Path | tuple[str, int] | None:
+    """Where ``http.listen`` says that HTTP is served: a unix socket, a loopback address with a port, or nowhere.
+
+    Raises PydanticCustomError with what is wrong with it.
+    """
+    if not text:
+        return None
+    if text.startswith(("/", "unix://")):
+        return _socket(text)
+    if not (match := _ADDRESS.fullmatch(text)):
+        raise PydanticCustomError(BECAUSE, "it is neither ADDRESS:PORT nor a path")
+    host, port = match[1] or match[2], int(match[3])
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        raise PydanticCustomError(BECAUSE, "{host} is no address", {"host": host}) from None
+    if not loopback:
+        # There is no login: whoever reaches it reads what runs on the node.
+        raise PydanticCustomError(BECAUSE, "{host} can be reached from other machines", {"host": host})
+    if port > _MAX_PORT:
+        raise PydanticCustomError(BECAUSE, "{port} is no port", {"port": port})
+    return host, port
+
+
+def _http_listen(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError(BECAUSE, "it is not a string")
+    http_address(value)
+    return value.removeprefix("unix://")
+
+
+def _maybe_path(value: object) -> str:
+    return "" if value == "" else str(_path(value))
+
+
+def _maybe_url(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError(BECAUSE, "it is not a string")
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        raise PydanticCustomError(BECAUSE, "it is no URL") from None
+    if value and not (url.scheme in ("http", "https") and url.hostname and value.isprintable()):
+        raise PydanticCustomError(BECAUSE, "it is no URL")
+    if "@" in url.netloc:
+        # Settings are shown: by check-config, and in errors.
+        raise PydanticCustomError(BECAUSE, "it has a password")
+    return value
+
+
 #: An absolute path.
 AbsolutePath = Annotated[Path, PlainValidator(_path)]
 #: The path of a unix socket.
@@ -102,3 +158,9 @@ SOCKET_TEXT: Final = f"an absolute path of at most {SOCKET_PATH_BYTES} bytes, wi
 HostGlobs = Annotated[tuple[str, ...], PlainValidator(_hosts)]
 #: IP networks.
 Networks = Annotated[tuple[Network, ...], PlainValidator(_networks)]
+#: Where HTTP is served, as ``http_address`` reads it.
+HttpListen = Annotated[str, PlainValidator(_http_listen)]
+#: An absolute path, or an empty text.
+MaybePath = Annotated[str, PlainValidator(_maybe_path)]
+#: An http or https URL, or an empty text.
+MaybeUrl = Annotated[str, PlainValidator(_maybe_url)]

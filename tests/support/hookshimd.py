@@ -27,12 +27,14 @@ class Hookshim:
         self.directory = directory
         self.state_dir = directory / "state"
         self.socket = directory / "h.sock"
+        self.admin = directory / "a.sock"
         self.log = directory / "hookshim.log"
         self.containerd = containerd
         # The receivers of the tests are on the node, which a pod may not name without this.
         self.env = {
             "HOOKSHIM_REACH_CIDRS": EVERY_SUBNET,
             "HOOKSHIM_HOOKS_DIR": str(directory / "hooks.d"),
+            "HOOKSHIM_ADMIN": str(self.admin),
             **(env or {}),
         }
         self.options = list(options)

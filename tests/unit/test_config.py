@@ -14,8 +14,10 @@ SOCKET = "an absolute path of at most 107 bytes, with or without unix:// before 
 LEVELS = '"debug", "info", "warning", "error"'
 KEYS = (
     "state_dir, listen, containerd, drain_seconds, default_grace_seconds, zero_timeout, on_corrupt, retention_hours, "
-    "hooks_dir, kubelet_prestop, post_stop_hours, metrics_port, reach.hosts, reach.cidrs, log.level, log.format"
+    "hooks_dir, kubelet_prestop, front, post_stop_hours, admin, reach.hosts, reach.cidrs, http.listen, "
+    "events.kubeconfig, events.node_name, events.containerd, traces.endpoint, log.level, log.format"
 )
+HTTP = "a loopback address with a port, as 127.0.0.1:9480, a socket's absolute path, or nothing"
 LONG = "/" + "a" * 107
 
 #: For every setting: a value as TOML writes it, the same as text, and what Config then has.
@@ -30,14 +32,20 @@ GOOD: dict[str, tuple[str, str, object]] = {
     "retention_hours": ("0.5", "0.5", 0.5),
     "hooks_dir": ('"/srv/h"', "/srv/h", Path("/srv/h")),
     "kubelet_prestop": ('"ensure"', "ensure", "ensure"),
+    "front": ('"relay"', "relay", "relay"),
     "post_stop_hours": ("48", "48", 48.0),
-    "metrics_port": ("9100", "9100", 9100),
+    "admin": ('"/run/c.sock"', "unix:///run/c.sock", Path("/run/c.sock")),
     "reach.hosts": ('["*.example.com", "db-?"]', " *.example.com, db-?,", ("*.example.com", "db-?")),
     "reach.cidrs": (
         '["10.0.0.0/8", "fd00::/8", "192.0.2.1"]',
         "10.0.0.0/8,fd00::/8,192.0.2.1",
         (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"), IPv4Network("192.0.2.1/32")),
     ),
+    "http.listen": ('"127.0.0.1:9480"', "127.0.0.1:9480", "127.0.0.1:9480"),
+    "events.kubeconfig": ('"/etc/k.conf"', "/etc/k.conf", "/etc/k.conf"),
+    "events.node_name": ('"node-1"', "node-1", "node-1"),
+    "events.containerd": ("false", "false", False),
+    "traces.endpoint": ('"http://127.0.0.1:4318"', "http://127.0.0.1:4318", "http://127.0.0.1:4318"),
     "log.level": ('"debug"', "debug", "debug"),
     "log.format": ('"json"', "json", "json"),
 }
@@ -53,7 +61,29 @@ BAD_FILES: list[tuple[str, list[str]]] = [
     ('hooks_dir = "x"', ['hooks_dir: expected an absolute path; found "x" (it does not begin with /)']),
     ("kubelet_prestop = true", ['kubelet_prestop: expected one of "off", "ensure"; found true']),
     ("post_stop_hours = 0", ["post_stop_hours: expected a number of hours, more than 0; found 0"]),
-    ("metrics_port = 70000", ["metrics_port: expected a TCP port, or 0 for none; found 70000"]),
+    ('admin = "x.sock"', [f'admin: expected {SOCKET}; found "x.sock" (it does not begin with /)']),
+    ('http.listen = "9480"', [f'http.listen: expected {HTTP}; found "9480" (it is neither ADDRESS:PORT nor a path)']),
+    ('http.listen = "/run/x/"', [f'http.listen: expected {HTTP}; found "/run/x/" (it names a directory)']),
+    ("http.listen = 9480", [f"http.listen: expected {HTTP}; found 9480 (it is not a string)"]),
+    (
+        'http.listen = "0.0.0.0:80"',
+        [f'http.listen: expected {HTTP}; found "0.0.0.0:80" (0.0.0.0 can be reached from other machines)'],
+    ),
+    ('http.listen = "1.2.3:80"', [f'http.listen: expected {HTTP}; found "1.2.3:80" (1.2.3 is no address)']),
+    ('http.listen = "[::1]:99999"', [f'http.listen: expected {HTTP}; found "[::1]:99999" (99999 is no port)']),
+    (
+        'events.kubeconfig = "x"',
+        ['events.kubeconfig: expected an absolute path, or nothing; found "x" (it does not begin with /)'],
+    ),
+    ("events.containerd = 1", ["events.containerd: expected true or false; found 1"]),
+    (
+        'traces.endpoint = "http://a:b@x"',
+        ['traces.endpoint: expected an http or https URL, or nothing; found "http://...@x" (it has a password)'],
+    ),
+    (
+        'traces.endpoint = "ftp://x"',
+        ['traces.endpoint: expected an http or https URL, or nothing; found "ftp://x" (it is no URL)'],
+    ),
     ('[log]\nlevle = "info"', ["log.levle: unknown key; did you mean log.level?"]),
     ('"a\\u001b[31mb" = 1', [f"a\\x1b[31mb: unknown key; known are {KEYS}"]),
     ("state_dir = 3", ["state_dir: expected an absolute path; found 3 (it is not a string)"]),
@@ -178,10 +208,16 @@ def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
         "retention_hours": 24.0,
         "hooks_dir": Path("/etc/hookshim/hooks.d"),
         "kubelet_prestop": "off",
+        "front": "grpc",
         "post_stop_hours": 24.0,
-        "metrics_port": 0,
+        "admin": Path("/run/hookshim/admin.sock"),
         "reach.hosts": (),
         "reach.cidrs": (),
+        "http.listen": "",
+        "events.kubeconfig": "",
+        "events.node_name": "",
+        "events.containerd": True,
+        "traces.endpoint": "",
         "log.level": "info",
         "log.format": "auto",
     }
@@ -221,10 +257,16 @@ def test_variables_and_options_have_the_documented_names() -> None:
         "HOOKSHIM_RETENTION_HOURS",
         "HOOKSHIM_HOOKS_DIR",
         "HOOKSHIM_KUBELET_PRESTOP",
+        "HOOKSHIM_FRONT",
         "HOOKSHIM_POST_STOP_HOURS",
-        "HOOKSHIM_METRICS_PORT",
+        "HOOKSHIM_ADMIN",
         "HOOKSHIM_REACH_HOSTS",
         "HOOKSHIM_REACH_CIDRS",
+        "HOOKSHIM_HTTP_LISTEN",
+        "HOOKSHIM_EVENTS_KUBECONFIG",
+        "HOOKSHIM_EVENTS_NODE_NAME",
+        "HOOKSHIM_EVENTS_CONTAINERD",
+        "HOOKSHIM_TRACES_ENDPOINT",
         "HOOKSHIM_LOG_LEVEL",
         "HOOKSHIM_LOG_FORMAT",
     ]
