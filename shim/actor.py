@@ -6,15 +6,14 @@ What it has admitted runs in tasks of its own, so that a stop is admitted in eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
-from shim import plan, texts
+from shim import naming, plan, texts
 from shim.actions import Declared
 from shim.caller import Caller
 from shim.changes import Change
@@ -22,10 +21,11 @@ from shim.countdown import Countdown
 from shim.drafts import Drafts, accepted
 from shim.errors import JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoint
+from shim.hooks import HookRun
+from shim.kept import Kept
 from shim.kubelet import KubeletExecs
-from shim.ledger import Ledger
 from shim.ports import Container, Metadata
-from shim.post_stop import PostStops, Watch
+from shim.post_stop import PostStops
 from shim.records import (
     KUBELET,
     ContainerState,
@@ -41,8 +41,7 @@ from shim.records import (
 from shim.start import StartRun
 from shim.stop import FORWARD_MARGIN, StopRun
 from shim.tools import Tools
-
-T = TypeVar("T")
+from shim.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ log = structlog.get_logger(__name__)
 DOUBT = 2.0
 
 
-class Actor:
+class Actor(Kept):
     """The open work of one container."""
 
     def __init__(
@@ -59,47 +58,41 @@ class Actor:
         post_stops: PostStops,
         kubelet: KubeletExecs,
         container_id: str,
-        drop: Callable[[Actor], None],
+        drop: Callable[[str], None],
         take_up: Callable[[str], Awaitable[None]],
     ) -> None:
         """``drop`` is called when nothing is open here any more, ``take_up`` resumes what recovery has not come to."""
-        self._tools = tools
+        super().__init__(tools, container_id, drop)
         self._post_stops = post_stops
         self._kubelet = kubelet
-        self._id = container_id
-        self._drop = drop
         self._take_up = take_up
-        self._ledger = Ledger(tools)
         self._drafts = Drafts(tools)
         self._admission = asyncio.Lock()
         self._start: StartRun | None = None
         self._stop: StopRun | None = None
-        self._users = 0
 
     @property
-    def container_id(self) -> str:
-        """The container's whole id."""
-        return self._id
+    def runs(self) -> list[HookRun]:
+        """The hooks that are open here."""
+        return [run.hooks for run in (self._start, self._stop) if run is not None]
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Keep the actor; when nobody does any more, it is dropped."""
-        self._users += 1
-        try:
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Let no start and no stop in meanwhile. Raises what ``take_up`` raises, which comes first."""
+        async with self._admission:
+            await self._take_up(self._id)
             yield
-        finally:
-            self._users -= 1
-            if self._users == 0:
-                self._drop(self)
 
-    def spawn(self, work: Coroutine[Any, Any, T], name: str, *, patient: bool = False) -> asyncio.Task[T]:
-        """Run ``work`` in a task of the engine's, and keep the actor meanwhile."""
-        kept = ExitStack()
-        kept.enter_context(self.used())
-        task = self._tools.tasks.spawn(work, name, patient=patient)
-        task.add_done_callback(lambda _task: kept.close())
-        return task
+    async def accept(self, changes: Sequence[Change], void: Callable[[], Sequence[Change]]) -> None:
+        """Commit what something is accepted with, or not: ``void`` are the changes then if the disk is only late.
 
+        Raises JournalUnavailableError.
+        """
+        if self._ledger.owes:
+            await self._ledger.note()
+        await self._ledger.accept(*changes, void=lambda: self._owe(void()))
+
+    @naming.about
     async def start(
         self,
         container: Container,
@@ -158,8 +151,7 @@ class Actor:
 
     def _void(self, operation: Operation | None, deliveries: Sequence[Delivery], watch: Watch | None) -> None:
         if operation is not None:
-            self._ledger.owe(*self._drafts.voided(operation, deliveries))
-            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+            self._owe(self._drafts.voided(operation, deliveries))
         if watch is not None:
             watch.never()
             self._post_stops.changed(watch)
@@ -200,9 +192,9 @@ class Actor:
             self._post_stops.changed(run.watch)
         if self._start is run:
             self._start = None
-        if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+        self._settle()
 
+    @naming.about
     async def stop(
         self,
         container: Container,
@@ -348,6 +340,7 @@ class Actor:
             self._spawn_stop(run, None)
         await run.ended.wait()
 
+    @naming.about
     async def ended_by_itself(self, container: Container, hooks: Sequence[Declared], ending: Ending) -> None:
         """Leave a record of each PreStop that was not due, unless there is one of it already."""
         async with self._admission:
@@ -367,9 +360,9 @@ class Actor:
         """Record what recovery has found out; if the disk does not let it, later."""
         if changes:
             await self._ledger.note(*changes)
-        if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+        self._settle()
 
+    @naming.about
     def resume(self, container: Container, operation: Operation, deliveries: Sequence[Delivery]) -> None:
         """Go on with an operation that recovery found open; a start before the stop that is to end its PostStart."""
         if operation.kind is OperationKind.START:
@@ -396,5 +389,4 @@ class Actor:
         finally:
             if self._stop is run:
                 self._stop = None
-        if self._ledger.owes:
-            self.spawn(self._ledger.settle(), f"settle {self._id}", patient=True)
+        self._settle()

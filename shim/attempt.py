@@ -11,6 +11,7 @@ import structlog
 from shim import texts
 from shim.actions import ExecAction
 from shim.countdown import Countdown
+from shim.naming import attempting
 from shim.ports import Attempt, Runtime
 from shim.records import SIGNALLED, Outcome
 from shim.table import DeliveryEvent
@@ -34,29 +35,50 @@ class Result:
 
 
 async def carry_out(
-    tools: Tools, attempt: Attempt, bounds: Sequence[Countdown], stopped: asyncio.Event, *, find: bool = False
+    tools: Tools,
+    attempt: Attempt,
+    bounds: Sequence[Countdown],
+    stopped: asyncio.Event,
+    withdrawn: asyncio.Event,
+    *,
+    find: bool = False,
 ) -> Result:
     """Run the handler until it has an outcome, one of ``bounds`` is over, ``stopped`` is set, or the container ends.
 
+    ``withdrawn``: its owner has taken it back, and how it ended is not asked for any more.
     ``find``: an earlier process has begun this attempt; INTERRUPTED if nothing of it is to be found.
 
     What is still running then is cancelled. If this itself is cancelled, the attempt has no outcome.
     """
+    with attempting(attempt):
+        return await _carry_out(tools, attempt, bounds, stopped, withdrawn, find=find)
+
+
+async def _carry_out(
+    tools: Tools,
+    attempt: Attempt,
+    bounds: Sequence[Countdown],
+    stopped: asyncio.Event,
+    withdrawn: asyncio.Event,
+    *,
+    find: bool,
+) -> Result:
     what = f"{attempt.hook} {attempt.delivery_id}"
     began = tools.clock.boottime()
     work = asyncio.create_task(_deliver(tools, attempt, find=find), name=f"handler {what}")
     ended = asyncio.create_task(_ended(tools.runtime, attempt), name=f"ended {what}")
     over = asyncio.create_task(_first_over(bounds), name=f"budget {what}")
     stop = asyncio.create_task(stopped.wait(), name=f"stop {what}")
-    tasks: tuple[asyncio.Task[object], ...] = (work, ended, over, stop)
+    owner = asyncio.create_task(withdrawn.wait(), name=f"owner {what}")
+    tasks: tuple[asyncio.Task[object], ...] = (work, ended, over, stop, owner)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done() and not stop.done() and ended.done():
+        if ended.done() and not (work.done() or stop.done() or owner.done()):
             await asyncio.wait({work}, timeout=ANSWER_WINDOW)
         outcome = work.result() if work.done() else None
         if outcome is not None and outcome.succeeded:
             return Result(DeliveryEvent.SUCCEEDED, outcome)
-        if stop.done():
+        if stop.done() or owner.done():
             return _failed(attempt, texts.STOPPED)
         if outcome is not None:
             await _rule_out_exit(attempt, outcome, ended, over)

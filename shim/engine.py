@@ -28,6 +28,7 @@ from shim.errors import (
 from shim.kubelet import Forward, KubeletExecs, runs_hook
 from shim.ledger import PATIENCE
 from shim.memory import Memory
+from shim.owner import Done, Owner
 from shim.ports import Container, Metadata
 from shim.post_stop import PostStops
 from shim.records import ContainerState, Ending, Hook, Reason
@@ -64,6 +65,7 @@ class Engine:
         self._post_stops = PostStops(tools)
         self._kubelet = KubeletExecs(tools)
         self._resumption = Resumption(tools, self._post_stops, self._actor, self._actors.__contains__)
+        self._owner = Owner(tools, self._post_stops, self._actor)
         self._closing = False
 
     def hookless(self, container_id: str) -> bool:
@@ -220,6 +222,32 @@ class Engine:
         work = self._kubelet.run(container, call)
         return await asyncio.shield(self._tools.tasks.spawn(work, f"ExecSync {container.ref.id}"))
 
+    async def retry(self, key: str) -> Done:
+        """Send a delivery again for the node's owner, or now; ``key`` is its id, or the beginning of it.
+
+        Raises UnknownDeliveryError, AskedWronglyError and RefusedError, and ClosingError, JournalUnavailableError and
+        RuntimeCallError: nothing was done.
+        """
+        self._refuse_if_closing()
+        return await asyncio.shield(self._tools.tasks.spawn(self._owner.retry(key), "owner's retry"))
+
+    async def skip(self, key: str, reason: str) -> Done:
+        """Take an open delivery back for the node's owner, and record the ``reason``. Raises as ``retry``."""
+        self._refuse_if_closing()
+        return await asyncio.shield(self._tools.tasks.spawn(self._owner.skip(key, reason), "owner's skip"))
+
+    def declared(self, container: Container) -> tuple[list[Declared], str]:
+        """The hooks that apply to a container now, in the order in which those of one moment run.
+
+        And what is wrong with its own declaration, if anything is: all others are given then.
+        """
+        try:
+            hooks, problem = self._hooks(container), ""
+        except DeclarationError as error:
+            kubelets = plan.kubelets(container, self._tools.settings)
+            hooks, problem = (*kubelets, *self._tools.rules.matching(container)), str(error)
+        return sorted(hooks, key=lambda one: list(Hook).index(one.hook)), problem
+
     def exited(self, container_id: str, seen: Ending | None = None) -> None:
         """The runtime says that a container has just ended: if nobody stopped it, its PreStop leaves a record.
 
@@ -332,8 +360,8 @@ class Engine:
         with actor.used():
             yield actor
 
-    def _drop(self, actor: Actor) -> None:
-        self._actors.pop(actor.container_id, None)
+    def _drop(self, container_id: str) -> None:
+        self._actors.pop(container_id, None)
 
 
 async def _wait(work: asyncio.Task[T], caller: Caller) -> T:

@@ -75,3 +75,15 @@ class CallerLeftError(HookshimError):
 
 class ClosingError(HookshimError):
     """hookshim is shutting down and takes no new work."""
+
+
+class RefusedError(HookshimError):
+    """What the node's owner asks for cannot be done; the message says why, and what can be done instead."""
+
+
+class AskedWronglyError(HookshimError):
+    """What the node's owner has typed cannot be meant: an id that is not one delivery's, a reason that is none."""
+
+
+class UnknownDeliveryError(HookshimError):
+    """The journal has no such delivery."""

@@ -35,6 +35,8 @@ class Failpoint(StrEnum):
     STOP_COMMITTED = "stop.committed"
     HOOK_SENT = "hook.sent"
     HOOK_POSTPONED = "hook.postponed"
+    OWNER_ACCEPT = "owner.accept"
+    OWNER_ACCEPTED = "owner.accepted"
     RECOVERY_RECONCILE = "recovery.reconcile"
     RECOVERY_RECONCILED = "recovery.reconciled"
     RECOVERY_SEND = "recovery.send"

@@ -22,7 +22,7 @@ from shim.countdown import Countdown
 from shim.failpoints import Failpoint
 from shim.ledger import Ledger
 from shim.lifecycle import handler_from_json
-from shim.moves import opened, postponed, sent, settled
+from shim.moves import hurried, opened, postponed, sent, settled, withdrawn
 from shim.ports import Attempt, Container
 from shim.records import Delivery, DeliveryState, Execution, Hook, Outcome
 from shim.table import DeliveryEvent
@@ -55,6 +55,8 @@ class HookRun:
         self.exited = False
         self.cut = False
         self._stopped = asyncio.Event()
+        self._withdrawn = [asyncio.Event() for _ in self.deliveries]
+        self._hurried = [asyncio.Event() for _ in self.deliveries]
         self._changes: list[Change] = []
         self._committed = Failpoint.HOOK_SENT
 
@@ -71,9 +73,32 @@ class HookRun:
         """Make all that are armed due; the first will be so by being sent."""
         changes: list[Change] = []
         for index, delivery in enumerate(self.deliveries[1:], start=1):
-            self.deliveries[index], change = opened(delivery, DeliveryEvent.STARTED)
-            changes.append(change)
+            if delivery.state is DeliveryState.ARMED:
+                self.deliveries[index], change = opened(delivery, DeliveryEvent.STARTED)
+                changes.append(change)
         return changes
+
+    def find(self, delivery_id: str) -> int | None:
+        """Where a delivery is among these, if it is."""
+        return next((index for index, one in enumerate(self.deliveries) if one.id == delivery_id), None)
+
+    async def withdraw(self, index: int, why: str) -> None:
+        """Take an open one back for its owner: recorded first, then an attempt that runs is ended.
+
+        Nothing is awaited between a look at a delivery's state and the record of the next: whoever comes first moves
+        it, and the ledger writes in that order.
+        """
+        self.deliveries[index], changes = withdrawn(self._tools.clock.wall(), self.deliveries[index], why)
+        await self._ledger.note(*changes)
+        await self._tools.hit(Failpoint.OWNER_ACCEPTED)
+        self._withdrawn[index].set()
+
+    async def hurry(self, index: int) -> None:
+        """Let one that waits for its next attempt have it now."""
+        self.deliveries[index], change = hurried(self._tools.clock.wall(), self.deliveries[index])
+        await self._ledger.note(change)
+        await self._tools.hit(Failpoint.OWNER_ACCEPTED)
+        self._hurried[index].set()
 
     def skip(self, source: str, why: str) -> list[Change]:
         """Leave out those that ``source`` has declared."""
@@ -118,6 +143,8 @@ class HookRun:
                     continue
             result = await self._deliver(index, countdown, again=again)
             again, begun = False, True
+            if result is None:
+                continue
             self._settle(index, result.outcome, result.event)
             rest = self._after(index, result)
         return self._changes
@@ -146,7 +173,9 @@ class HookRun:
                 return _AFTER_STOP
             delivery = self.deliveries[index]
             handler = handler_from_json(delivery.handler)
-            if delivery.hook is Hook.POST_START and handler.on_failure is OnFailure.KILL:
+            # One that its owner has asked for again ends nobody: its container has lived on without it.
+            kills = handler.on_failure is OnFailure.KILL and delivery.retried_at is None
+            if delivery.hook is Hook.POST_START and kills:
                 self.failure = result.outcome
                 return _AFTER_FAILURE
         return None
@@ -155,8 +184,8 @@ class HookRun:
         self.deliveries[index], changes = settled(self._tools.clock.wall(), self.deliveries[index], outcome, *events)
         self._changes += changes
 
-    async def _deliver(self, index: int, countdown: Countdown, *, again: bool) -> Result:
-        """One hook, with all of its attempts. It is delivering or pending afterwards."""
+    async def _deliver(self, index: int, countdown: Countdown, *, again: bool) -> Result | None:
+        """One hook, with all of its attempts. It is delivering or pending afterwards; None: its owner took it back."""
         handler = handler_from_json(self.deliveries[index].handler)
         clock = self._tools.clock
         own = Countdown(clock, None if handler.timeout is None else clock.boottime() + handler.timeout)
@@ -165,7 +194,9 @@ class HookRun:
         while True:
             if not find:
                 await self._send(index, again=again)
-            result = await self._attempt(index, handler, bounds, find=find)
+            result = None if self._taken_back(index) else await self._attempt(index, handler, bounds, find=find)
+            if result is None or self._taken_back(index):
+                return None
             if result.event is DeliveryEvent.INTERRUPTED:
                 find, again = False, True
                 if (given_up := self._given_up(index)) is not None:
@@ -173,9 +204,14 @@ class HookRun:
                 continue
             await self._tools.hit(_RAN[self.deliveries[index].hook])
             find = again = False
-            last = await self._pause(index, handler.retry, result, bounds)
+            last = None if self._taken_back(index) else await self._pause(index, handler.retry, result, bounds)
+            if self._taken_back(index):
+                return None
             if last is not None:
                 return last
+
+    def _taken_back(self, index: int) -> bool:
+        return not self.deliveries[index].state.open
 
     def _given_up(self, index: int) -> Result | None:
         """The end of a delivery that was interrupted too often."""
@@ -194,6 +230,9 @@ class HookRun:
             return
         if again:
             await self._tools.hit(Failpoint.RECOVERY_SEND)
+            if self._taken_back(index):
+                return
+        self._hurried[index].clear()
         self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery)
         self._changes += changes
         await self._commit()
@@ -219,14 +258,14 @@ class HookRun:
             execution=delivery.execution,
             record=partial(self._record, delivery.id, delivery.attempts),
         )
-        return await carry_out(self._tools, attempt, bounds, self._stopped, find=find)
+        return await carry_out(self._tools, attempt, bounds, self._stopped, self._withdrawn[index], find=find)
 
     async def _record(self, delivery_id: str, number: int, execution: Execution) -> None:
         await self._ledger.note(NoteExecution(delivery_id, number, execution))
 
     async def _pause(self, index: int, retry: Retry, result: Result, bounds: tuple[Countdown, ...]) -> Result | None:
         """Wait until a hook that failed may be tried again; None then, and the last word if it may not."""
-        tries = self.deliveries[index].attempts - self.deliveries[index].interruptions
+        tries = self.deliveries[index].tries
         if result.event is not DeliveryEvent.FAILED or self._stopped.is_set() or result.outcome.permanent:
             return result
         if retry.attempts is not None and tries >= retry.attempts:
@@ -246,7 +285,11 @@ class HookRun:
         ended = asyncio.create_task(self._tools.runtime.wait_ended(self._container.ref.id), name=f"ended {what}")
         stop = asyncio.create_task(self._stopped.wait(), name=f"stop {what}")
         over = [asyncio.create_task(bound.over(), name=f"budget {what}") for bound in bounds]
-        tasks: set[asyncio.Task[object]] = {ended, stop, *over}
+        asked = {
+            asyncio.create_task(event.wait(), name=f"owner {what}")
+            for event in (self._hurried[index], self._withdrawn[index])
+        }
+        tasks: set[asyncio.Task[object]] = {ended, stop, *over, *asked}
         try:
             done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -258,7 +301,7 @@ class HookRun:
             return Result(DeliveryEvent.NOT_DUE, Outcome(texts.ENDED_FIRST))
         if stop in done:
             return Result(DeliveryEvent.GIVEN_UP, Outcome(self._text(self.deliveries[index], texts.STOPPED)))
-        return Result(DeliveryEvent.GIVEN_UP, result.outcome) if done else None
+        return Result(DeliveryEvent.GIVEN_UP, result.outcome) if done - asked else None
 
     async def _commit(self) -> None:
         changes, self._changes = self._changes, []

@@ -22,7 +22,8 @@ def moved(at: float, operation: Operation, event: OperationEvent, error: str = "
     """The operation after ``event``."""
     state = next_operation(operation.kind, operation.state, event)
     finished = at if state is OperationState.DONE else None
-    after = replace(operation, state=state, finished_at=finished, error=error)
+    forwarded = at if event is OperationEvent.FORWARD else operation.forwarded_at
+    after = replace(operation, state=state, forwarded_at=forwarded, finished_at=finished, error=error)
     return after, UpdateOperation(after, operation.state)
 
 
@@ -75,6 +76,41 @@ def settled(at: float, delivery: Delivery, outcome: Outcome, *events: DeliveryEv
     if after.state in ANNOUNCED:
         changes.append(InsertEvent(texts.event(at, after)))
     return after, changes
+
+
+def withdrawn(at: float, delivery: Delivery, why: str) -> tuple[Delivery, list[Change]]:
+    """The delivery after its owner has taken it back."""
+    return settled(at, delivery, Outcome(why), DeliveryEvent.OWNER_SKIP)
+
+
+def hurried(at: float, delivery: Delivery) -> tuple[Delivery, Change]:
+    """A delivery that waits for its next attempt, which is to begin at once."""
+    after = replace(delivery, state=next_delivery(delivery.state, DeliveryEvent.OWNER_RETRY), next_attempt_at=at)
+    return after, UpdateDelivery(after, delivery.state)
+
+
+def reopened(
+    at: float, boot_id: str, operation: Operation, delivery: Delivery
+) -> tuple[Operation, Delivery, list[Change]]:
+    """A delivery that has failed, due once more, with its operation, which may be over.
+
+    Its attempts are counted from here.
+    """
+    changes: list[Change] = []
+    if operation.state is OperationState.DONE:
+        operation, change = moved(at, replace(operation, boot_id=boot_id), OperationEvent.OWNER_RETRY)
+        changes.append(change)
+    after = replace(
+        delivery,
+        state=next_delivery(delivery.state, DeliveryEvent.OWNER_RETRY),
+        interruptions=0,
+        next_attempt_at=at,
+        finished_at=None,
+        execution=None,
+        retried_at=at,
+        attempts_before=delivery.attempts,
+    )
+    return operation, after, [*changes, UpdateDelivery(after, delivery.state)]
 
 
 def _walk(state: DeliveryState, *events: DeliveryEvent) -> DeliveryState:

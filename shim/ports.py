@@ -8,7 +8,18 @@ from typing import Protocol
 
 from shim.actions import Declared, LifecycleHandler
 from shim.changes import Change
-from shim.records import CONTAINER, ContainerRef, ContainerState, Delivery, Ending, Execution, Hook, Operation, Outcome
+from shim.records import (
+    CONTAINER,
+    ContainerRef,
+    ContainerState,
+    Delivery,
+    Ending,
+    Execution,
+    Found,
+    Hook,
+    Operation,
+    Outcome,
+)
 
 #: The caller's request metadata, passed on with the forwarded call: (key, value) pairs.
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -184,6 +195,13 @@ class Journal(Protocol):
 
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
+        ...
+
+    async def find(self, key: str) -> Found:
+        """The delivery whose id is this or, of all, begins so.
+
+        Raises UnknownDeliveryError, AskedWronglyError (more than one), JournalUnavailableError.
+        """
         ...
 
     async def born(self) -> float:

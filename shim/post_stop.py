@@ -8,21 +8,20 @@ sent until it succeeds or its time is over, over restarts and reboots. Nothing h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 import structlog
 
-from shim import texts
+from shim import naming, texts
 from shim.actions import Declared, LifecycleHandler
-from shim.changes import Change, InsertOperation, UpdateOperation
 from shim.countdown import Countdown
 from shim.drafts import Drafts
-from shim.errors import RuntimeCallError
+from shim.errors import HookshimError, JournalConflictError, RuntimeCallError
+from shim.failpoints import Failpoint
 from shim.hooks import pause
-from shim.ledger import Ledger
 from shim.lifecycle import handler_from_json
-from shim.moves import inserted, moved, opened, postponed, sent, settled
+from shim.moves import reopened
 from shim.ports import Attempt, Container, Pod
 from shim.records import (
     ContainerState,
@@ -36,8 +35,9 @@ from shim.records import (
     Outcome,
     Reason,
 )
-from shim.table import DeliveryEvent, OperationEvent
+from shim.table import DeliveryEvent
 from shim.tools import Tools
+from shim.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -46,81 +46,6 @@ ATTEMPT = 30.0
 
 #: How many attempts run at once: a node's containers may all end in the same moment.
 AT_ONCE = 64
-
-
-class Watch:
-    """One container whose end is to be told of: its records, from its start until all is told.
-
-    What happens to it is recorded with the ledger's next commit, in the order in which it happened.
-    """
-
-    def __init__(self, tools: Tools, operation: Operation, deliveries: Sequence[Delivery]) -> None:
-        self._tools = tools
-        self.ledger = Ledger(tools)
-        self.operation = operation
-        self.deliveries = list(deliveries)
-        self._started_at = 0.0
-        self.ended = any(delivery.state is not DeliveryState.ARMED for delivery in deliveries)
-
-    def inserted(self) -> list[Change]:
-        """The changes that begin it."""
-        return [InsertOperation(self.operation), *(change for one in self.deliveries for change in inserted(one))]
-
-    def started(self) -> None:
-        """Its container has run.
-
-        That is written at once, not when its PostStart is over: of one that is gone then, nothing else tells it.
-        """
-        if self.operation.state is OperationState.ACCEPTED:
-            self._started_at = self._tools.clock.wall()
-            self._move(OperationEvent.STARTED)
-            self._tools.tasks.spawn(self.ledger.note(), f"started {self.operation.container.id}")
-
-    def never(self) -> None:
-        """Its container was never started: there is nothing to tell."""
-        if self.ended:
-            return
-        for index in range(len(self.deliveries)):
-            self.settle(index, Outcome(), DeliveryEvent.START_FAILED)
-        self.over()
-
-    def tell(self, ending: Ending) -> None:
-        """This is how its container ended: its hooks are due."""
-        self.started()
-        self.ended = True
-        if not ending.started_at:
-            # Of one that was removed before it could be asked about, the runtime's event tells the end alone.
-            ending = replace(ending, started_at=self._started_at)
-        self.operation = replace(self.operation, ending=ending)
-        self.ledger.owe(UpdateOperation(self.operation, self.operation.state))
-        for index, delivery in enumerate(self.deliveries):
-            self.deliveries[index], change = opened(delivery, DeliveryEvent.ENDED)
-            self.ledger.owe(change)
-
-    def send(self, index: int) -> None:
-        """One more attempt of one of them begins."""
-        self.deliveries[index], changes = sent(self._tools.clock.wall(), self.deliveries[index])
-        self.ledger.owe(*changes)
-
-    def postpone(self, index: int, outcome: Outcome, seconds: float) -> None:
-        """An attempt has failed, and the next one begins in ``seconds``."""
-        now = self._tools.clock.wall()
-        self.deliveries[index], changes = postponed(now, self.deliveries[index], outcome, now + seconds)
-        self.ledger.owe(*changes)
-
-    def settle(self, index: int, outcome: Outcome, event: DeliveryEvent) -> None:
-        """One of them has its outcome."""
-        self.deliveries[index], changes = settled(self._tools.clock.wall(), self.deliveries[index], outcome, event)
-        self.ledger.owe(*changes)
-
-    def over(self) -> None:
-        """Nothing is left to be told."""
-        self.ended = True
-        self._move(OperationEvent.END)
-
-    def _move(self, event: OperationEvent) -> None:
-        self.operation, change = moved(self._tools.clock.wall(), self.operation, event)
-        self.ledger.owe(change)
 
 
 class PostStops:
@@ -224,28 +149,85 @@ class PostStops:
     def changed(self, watch: Watch) -> None:
         """Write what has become of a watch, and forget one that is over."""
         if watch.operation.state is OperationState.DONE:
-            self._watches.pop(watch.operation.container.id, None)
+            self._forget(watch)
         self._tools.tasks.spawn(watch.ledger.settle(), f"postStop {watch.operation.container.id}", patient=True)
 
+    def _forget(self, watch: Watch) -> None:
+        if self._watches.get(watch.operation.container.id) is watch:
+            del self._watches[watch.operation.container.id]
+
     def _begin(self, watch: Watch) -> None:
-        self._tools.tasks.spawn(self._tell_all(watch), f"postStop {watch.operation.container.id}", patient=True)
+        with naming.of(watch.operation.container):
+            self._tools.tasks.spawn(self._tell_all(watch), f"postStop {watch.operation.container.id}", patient=True)
 
     async def _tell_all(self, watch: Watch) -> None:
         # How it ended, before it is removed and while others are told of theirs.
         await watch.ledger.note()
-        hooks = [
-            self._tools.tasks.spawn(self._tell(watch, index), f"postStop {delivery.id}", patient=True)
-            for index, delivery in enumerate(watch.deliveries)
-            if delivery.state.open
-        ]
-        if hooks:
-            await asyncio.wait(hooks)
+        for index, delivery in enumerate(watch.deliveries):
+            if delivery.state.open:
+                self._spawn(watch, index)
+        while telling := {task for task in watch.telling if not task.done()}:
+            # Its owner may ask for another one meanwhile.
+            await asyncio.wait(telling)
         if any(delivery.state.open for delivery in watch.deliveries):
             # Left to the next start: this process ends, or has met a bug that the task has logged.
             return
         if watch.operation.state is not OperationState.DONE:
             watch.over()
         self.changed(watch)
+
+    def _spawn(self, watch: Watch, index: int) -> None:
+        self._keep(watch, self._tell(watch, index), f"postStop {watch.deliveries[index].id}")
+
+    def _keep(self, watch: Watch, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run ``work`` on a watch that is not over before it."""
+        with naming.of(watch.operation.container):
+            task = self._tools.tasks.spawn(work, name, patient=True)
+        watch.telling.add(task)
+        task.add_done_callback(watch.telling.discard)
+        return task
+
+    async def withdraw(self, watch: Watch, index: int, why: str) -> None:
+        """Take an open one back for its owner."""
+        await watch.withdraw(index, why)
+        if watch.operation.state is OperationState.DONE:
+            self.changed(watch)
+
+    async def tell_again(self, operation: Operation, deliveries: Sequence[Delivery], delivery_id: str) -> None:
+        """Tell one of these once more, which has failed, for as long as a new one: its operation may be over.
+
+        Raises JournalConflictError and JournalUnavailableError: then nothing was done.
+        """
+        watch = self._watches.get(operation.container.id)
+        if watch is None:
+            if operation.state is not OperationState.DONE:
+                raise JournalConflictError(f"operation {operation.id} is being written")
+            watch = Watch(self._tools, operation, deliveries)
+            self.watch(watch)
+        index = watch.find(delivery_id)
+        if index is None or (watch.operation.state is OperationState.DONE and watch.telling):
+            raise JournalConflictError(f"{operation.container.name} is watched anew")
+        work = self._reopen(watch, index)
+        # Whoever asks may leave: it is finished all the same.
+        await asyncio.shield(self._keep(watch, work, f"postStop {delivery_id} once more"))
+
+    async def _reopen(self, watch: Watch, index: int) -> None:
+        over = watch.operation.state is OperationState.DONE
+        clock = self._tools.clock
+        before = watch.operation, watch.deliveries[index]
+        try:
+            operation, delivery, changes = reopened(clock.wall(), clock.boot_id, *before)
+            await watch.ledger.write(*changes)
+        except HookshimError:
+            if over:
+                self._forget(watch)
+            raise
+        watch.operation, watch.deliveries[index] = operation, delivery
+        await self._tools.hit(Failpoint.OWNER_ACCEPTED)
+        if over:
+            self._begin(watch)
+        else:
+            self._spawn(watch, index)
 
     async def _tell(self, watch: Watch, index: int) -> None:
         """Send one hook until it has arrived or its time is over; they begin in order and wait for none that failed."""
@@ -257,19 +239,18 @@ class PostStops:
     async def _send_until_over(self, watch: Watch, index: int) -> None:
         clock, handler = self._tools.clock, handler_from_json(watch.deliveries[index].handler)
         ending = watch.operation.ending or self._unknown()
-        until = ending.finished_at + (handler.timeout or self._tools.settings.post_stop)
+        begin = max(ending.finished_at, watch.deliveries[index].retried_at or 0.0)
+        until = begin + (handler.timeout or self._tools.settings.post_stop)
         while True:
-            if (next_at := watch.deliveries[index].next_attempt_at) is not None:
-                # Never longer than a pause is: the node's clock may have been set back since.
-                await asyncio.sleep(min(max(0.0, next_at - clock.wall()), handler.retry.max_backoff))
+            await self._idle(watch, index, handler)
             async with self._slots:
-                watch.send(index)
-                await watch.ledger.note()
                 outcome = await self._attempt(watch, index, handler, ending)
-            tries = watch.deliveries[index].attempts - watch.deliveries[index].interruptions
+            if outcome is None:
+                return
             if outcome.succeeded:
                 watch.settle(index, outcome, DeliveryEvent.SUCCEEDED)
                 return
+            tries = watch.deliveries[index].tries
             seconds = pause(handler.retry, tries)
             enough = handler.retry.attempts is not None and tries >= handler.retry.attempts
             if enough or outcome.permanent or clock.wall() + seconds > until:
@@ -278,7 +259,26 @@ class PostStops:
             watch.postpone(index, outcome, seconds)
             await watch.ledger.note()
 
-    async def _attempt(self, watch: Watch, index: int, handler: LifecycleHandler, ending: Ending) -> Outcome:
+    async def _idle(self, watch: Watch, index: int, handler: LifecycleHandler) -> None:
+        """Wait until its next attempt is due, or its owner says something."""
+        if (next_at := watch.deliveries[index].next_attempt_at) is None:
+            return
+        # Never longer than a pause is: the node's clock may have been set back since.
+        seconds = min(max(0.0, next_at - self._tools.clock.wall()), handler.retry.max_backoff)
+        await _first_of((watch.hurried[index], watch.withdrawn[index]), seconds)
+
+    async def _attempt(self, watch: Watch, index: int, handler: LifecycleHandler, ending: Ending) -> Outcome | None:
+        """One attempt; None: its owner has taken it back."""
+        if not watch.deliveries[index].state.open:
+            return None
+        watch.send(index)
+        await watch.ledger.note()
+        outcome = None
+        if watch.deliveries[index].state.open:
+            outcome = await self._deliver(watch, index, handler, ending)
+        return outcome if watch.deliveries[index].state.open else None
+
+    async def _deliver(self, watch: Watch, index: int, handler: LifecycleHandler, ending: Ending) -> Outcome:
         delivery = watch.deliveries[index]
         container = await self._container(watch)
         attempt = Attempt(
@@ -292,10 +292,12 @@ class PostStops:
             ending=ending,
         )
         budget = Countdown(self._tools.clock, self._tools.clock.boottime() + ATTEMPT)
-        work = asyncio.create_task(self._tools.handlers[type(handler.action)].deliver(attempt), name=delivery.id)
+        with naming.attempting(attempt):
+            work = asyncio.create_task(self._tools.handlers[type(handler.action)].deliver(attempt), name=delivery.id)
         over = asyncio.create_task(budget.over(), name=f"budget {delivery.id}")
+        owner = asyncio.create_task(watch.withdrawn[index].wait(), name=f"owner {delivery.id}")
         try:
-            await asyncio.wait({work, over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, over, owner}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             why = texts.timed_out(ATTEMPT)
@@ -303,9 +305,9 @@ class PostStops:
             log.exception("a handler raised", delivery=delivery.id, container=container.ref.id)
             why = f"internal error: {type(error).__name__}"
         finally:
-            for task in (work, over):
+            for task in (work, over, owner):
                 task.cancel()
-            await asyncio.wait({work, over})
+            await asyncio.wait({work, over, owner})
         return Outcome(texts.failed(handler.action, container.ref, why))
 
     async def _container(self, watch: Watch) -> Container:
@@ -317,3 +319,14 @@ class PostStops:
             found = None
         pod = Pod(ref.sandbox_id, ref.pod, ref.namespace, ref.uid, {}, (), host_network=False)
         return found or Container(ref, ContainerState.EXITED, {}, pod)
+
+
+async def _first_of(events: Sequence[asyncio.Event], seconds: float) -> None:
+    """Return when one of them is set, or after so many seconds."""
+    tasks = {asyncio.ensure_future(event.wait()) for event in events}
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -138,6 +138,7 @@ class Operation:
 
     ``timeout`` is what is forwarded to StopContainer in whole seconds (0 for a start); ``deadline`` ends the
     current phase, in seconds of the boot's clock (None: no bound). ``ending`` is an END's, once it is known.
+    ``forwarded_at`` is when a stop was last sent to the runtime.
     """
 
     id: str
@@ -152,6 +153,7 @@ class Operation:
     finished_at: float | None = None
     error: str = ""
     ending: Ending | None = None
+    forwarded_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,8 @@ class Delivery:
     ``handler`` is the declaration as JSON (``{"exec": {"command": [...]}}``), ``source`` who made it. ``attempts``
     counts how often it was sent, ``interruptions`` how often the daemon ended in the middle. ``next_attempt_at`` is
     when a pending one is tried again. ``execution`` is the current attempt's, filled in when it is read.
+
+    ``retried_at`` is when the owner has last asked for it again, ``attempts_before`` how often it was sent before that.
     """
 
     id: str
@@ -224,6 +228,22 @@ class Delivery:
     source: str = CONTAINER
     next_attempt_at: float | None = None
     execution: Execution | None = None
+    retried_at: float | None = None
+    attempts_before: int = 0
+
+    @property
+    def tries(self) -> int:
+        """How often it was sent of what its declaration allows: what was cut off by hookshim's end does not count."""
+        return self.attempts - self.attempts_before - self.interruptions
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A delivery that somebody looked for, its operation, and all deliveries of that in their order."""
+
+    delivery: Delivery
+    operation: Operation
+    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from shim.hooks import HookRun
 from shim.ledger import Ledger
 from shim.moves import moved
 from shim.ports import Container, Metadata
-from shim.post_stop import Watch
 from shim.records import ContainerState, Delivery, Operation, OperationState
 from shim.table import DeliveryEvent, OperationEvent
 from shim.tools import Tools
+from shim.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class StartRun:
         self._ledger = ledger
         self._container = container
         self._operation = operation
-        self._hooks = HookRun(tools, ledger, container, deliveries)
+        self.hooks = HookRun(tools, ledger, container, deliveries)
         self._kill = kill
         self.watch = watch
         self.hooked = operation is not None
@@ -80,7 +80,7 @@ class StartRun:
 
     def stop(self) -> None:
         """A stop was accepted: end the PostStart that is running or to come."""
-        self._hooks.stop()
+        self.hooks.stop()
         self._look.set()
 
     async def go(self, request: bytes, metadata: Metadata, seconds_left: float | None) -> bytes:
@@ -198,15 +198,15 @@ class StartRun:
         again = self._operation.state is OperationState.FORWARDED
         changes = [] if again else self._started(self._operation)
         countdown = Countdown(self._tools.clock, None)
-        changes = await self._hooks.go(countdown, changes, again=again, committed=Failpoint.START_COMMITTED)
+        changes = await self.hooks.go(countdown, changes, again=again, committed=Failpoint.START_COMMITTED)
         changes.append(self._over())
-        if self._hooks.failure is not None:
+        if self.hooks.failure is not None:
             # Its stop is committed with the failure, and done before anybody is told.
             await self._kill(changes)
-            self.error = HookFailedError(texts.post_start_refusal(self._hooks.failure.error))
+            self.error = HookFailedError(texts.post_start_refusal(self.hooks.failure.error))
         else:
             await self._ledger.note(*changes)
-            if self._hooks.cut:
+            if self.hooks.cut:
                 self.error = StoppedError(f"PostStart handler: {texts.STOPPED}: the container is being stopped")
         await self._tools.hit(Failpoint.POST_START_COMMITTED)
         self._end()
@@ -214,7 +214,7 @@ class StartRun:
     def _started(self, operation: Operation) -> list[Change]:
         now = self._tools.clock.wall()
         self._operation, change = moved(now, operation, OperationEvent.STARTED)
-        return [change, *self._hooks.opened()]
+        return [change, *self.hooks.opened()]
 
     async def _never(self) -> None:
         if self.watch is not None:
@@ -225,7 +225,7 @@ class StartRun:
 
     async def _record(self, why: str, *events: DeliveryEvent) -> None:
         if self._operation is not None:
-            await self._ledger.note(*self._hooks.settled(why, *events), self._over())
+            await self._ledger.note(*self.hooks.settled(why, *events), self._over())
 
     def _over(self) -> Change:
         assert self._operation is not None  # noqa: S101 - its callers have looked

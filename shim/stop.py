@@ -63,7 +63,7 @@ class StopRun:
         self._ledger = ledger
         self._container = container
         self._operation = operation
-        self._hooks = HookRun(tools, ledger, container, deliveries)
+        self.hooks = HookRun(tools, ledger, container, deliveries)
         self._request = request
         self._metadata = metadata
         self._countdown = Countdown(tools.clock, operation.deadline)
@@ -88,7 +88,7 @@ class StopRun:
         """
         now = self._tools.clock.boottime()
         budget: float = stop_budget(timeout, self._container, self._tools.settings)
-        if any(delivery.source == KUBELET and delivery.state.open for delivery in self._hooks.deliveries):
+        if any(delivery.source == KUBELET and delivery.state.open for delivery in self.hooks.deliveries):
             budget = max(budget, until - now)
         merged = min(filter(None, (self._operation.timeout, timeout)), default=0)
         if timeout == 0 and merged:
@@ -111,13 +111,13 @@ class StopRun:
                     await post_start.wait()
         await self._tools.hit(Failpoint.STOP_ACCEPTED)
         changes = await self._land() if self._flights else []
-        if self._hooks.open:
+        if self.hooks.open:
             if again:
                 # A hook that is sent again gets a chance, also if the grace is over.
                 earliest = self._tools.clock.boottime() + MINIMUM_GRACE
                 self._countdown = Countdown(self._tools.clock, max(self._countdown.deadline or earliest, earliest))
-            changes = await self._hooks.go(self._countdown, changes, again=again)
-            if self._hooks.exited:
+            changes = await self.hooks.go(self._countdown, changes, again=again)
+            if self.hooks.exited:
                 await self._ends()
         if self._operation.state is OperationState.ACCEPTED:
             changes.append(self._move(OperationEvent.HOOKS_ENDED))
@@ -144,10 +144,10 @@ class StopRun:
                 task.cancel()
             await asyncio.wait(tasks)
         if any(flight.ended.is_set() and not flight.operation.error for flight in self._flights):
-            return self._hooks.skip(KUBELET, texts.KUBELET_RAN)
+            return self.hooks.skip(KUBELET, texts.KUBELET_RAN)
         if all(flight.ended.is_set() for flight in self._flights):
             return []
-        return self._hooks.skip(KUBELET, texts.KUBELET_RUNS)
+        return self.hooks.skip(KUBELET, texts.KUBELET_RUNS)
 
     async def kill(self) -> None:
         """Stop the container with nothing but the runtime: for when ``go`` has met a bug."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
@@ -55,17 +55,18 @@ log = structlog.get_logger(__name__)
 FILE = "journal.db"
 
 #: The schema's version in PRAGMA user_version; one migration_N.sql leads to each.
-VERSION = 2
+VERSION = 3
 
 _SQL = resources.files("shim") / "sql"
 
 
-def _statements() -> dict[str, str]:
-    parts = re.split(r"^-- name: (\w+)\n", (_SQL / "statements.sql").read_text(), flags=re.MULTILINE)
+def statements(file: str) -> dict[str, str]:
+    """The statements of a file of ``shim/sql``, each by the name that stands over it: ``-- name: NAME``."""
+    parts = re.split(r"^-- name: (\w+)\n", (_SQL / file).read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-_STATEMENTS = _statements()
+_STATEMENTS = statements("statements.sql")
 
 
 class Store:
@@ -196,11 +197,15 @@ class Store:
     def _run(self, name: str, values: dict[str, Any]) -> sqlite3.Cursor:
         return self._db.execute(_STATEMENTS[name], values)
 
-    def _rows(self, name: str, values: dict[str, Any]) -> list[sqlite3.Row]:
+    def rows(self, sql: str, values: Mapping[str, Any]) -> list[sqlite3.Row]:
+        """Every row of a question of somebody else's. Raises JournalUnavailableError and JournalCorruptError."""
         try:
-            return self._run(name, values).fetchall()
+            return self._db.execute(sql, dict(values)).fetchall()
         except sqlite3.Error as error:
             raise _problem("the journal", error) from error
+
+    def _rows(self, name: str, values: Mapping[str, Any]) -> list[sqlite3.Row]:
+        return self.rows(_STATEMENTS[name], values)
 
     def _update(self, name: str, values: dict[str, Any], expected: str, what: str) -> None:
         if self._run(name, values | {"expected": expected}).rowcount != 1:
@@ -212,23 +217,23 @@ class Store:
 
     def open_operations(self) -> list[Operation]:
         """Every operation that is not done, oldest first."""
-        return _read(_operation, self._rows("open_operations", {}))
+        return _read(to_operation, self._rows("open_operations", {}))
 
     def deliveries_of_open_operations(self) -> list[Delivery]:
         """Every delivery, open or not, of an operation that is not done."""
-        return _read(_delivery, self._rows("deliveries_of_open_operations", {}))
+        return _read(to_delivery, self._rows("deliveries_of_open_operations", {}))
 
     def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first."""
-        return [_delivery(row) for row in self._rows("deliveries_of_container", {"container_id": container_id})]
+        return [to_delivery(row) for row in self._rows("deliveries_of_container", {"container_id": container_id})]
 
     def executions_of(self, container_id: str) -> list[Operation]:
         """The kubelet's own runs of a container's preStop, oldest first."""
-        return [_operation(row) for row in self._rows("executions_of_container", {"container_id": container_id})]
+        return [to_operation(row) for row in self._rows("executions_of_container", {"container_id": container_id})]
 
     def deliveries(self) -> list[Delivery]:
         """All deliveries, oldest first."""
-        return [_delivery(row) for row in self._rows("deliveries", {})]
+        return [to_delivery(row) for row in self._rows("deliveries", {})]
 
     def attempts_of(self, delivery_id: str) -> list[AttemptRecord]:
         """Every attempt of one delivery, the first one first."""
@@ -290,6 +295,7 @@ def _operation_row(operation: Operation) -> dict[str, Any]:
         "deadline": operation.deadline,
         "boot_id": operation.boot_id,
         "created_at": operation.created_at,
+        "forwarded_at": operation.forwarded_at,
         "finished_at": operation.finished_at,
         "error": operation.error,
         "ending": None if operation.ending is None else json.dumps(asdict(operation.ending)),
@@ -315,6 +321,8 @@ def _delivery_row(delivery: Delivery) -> dict[str, Any]:
         "output": delivery.outcome.output,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
+        "retried_at": delivery.retried_at,
+        "attempts_before": delivery.attempts_before,
     }
 
 
@@ -336,7 +344,8 @@ def _about(row: sqlite3.Row) -> ContainerRef:
     return NODE if row["container_id"] is None else _container(row)
 
 
-def _operation(row: sqlite3.Row) -> Operation:
+def to_operation(row: sqlite3.Row) -> Operation:
+    """A row of an operation with its container's."""
     return Operation(
         id=row["id"],
         kind=OperationKind(row["kind"]),
@@ -347,13 +356,15 @@ def _operation(row: sqlite3.Row) -> Operation:
         deadline=row["deadline"],
         boot_id=row["boot_id"],
         created_at=row["created_at"],
+        forwarded_at=row["forwarded_at"],
         finished_at=row["finished_at"],
         error=row["error"],
         ending=None if row["ending"] is None else Ending(**json.loads(row["ending"])),
     )
 
 
-def _delivery(row: sqlite3.Row) -> Delivery:
+def to_delivery(row: sqlite3.Row) -> Delivery:
+    """A row of ``delivery_read``."""
     return Delivery(
         id=row["id"],
         operation_id=row["operation_id"],
@@ -369,6 +380,8 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         outcome=Outcome(row["error"], row["exit_status"], row["http_status"], row["output"]),
         source=row["source"],
         next_attempt_at=row["next_attempt_at"],
+        retried_at=row["retried_at"],
+        attempts_before=row["attempts_before"],
         execution=_execution(row) if row["stage"] is not None else None,
     )
 

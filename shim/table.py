@@ -13,6 +13,7 @@ A delivery::
 
     armed, pending, delivering → missed (reboot)   failed → pending (the owner's retry)
     pending → failed (a stop came, its time was over, or it was interrupted too often)
+    armed, pending, delivering → skipped (the owner's skip)   pending → pending (the owner's retry: at once)
 
 A postStop is armed until its container has ended; neither that nor a reboot is the end of it.
 
@@ -22,7 +23,8 @@ An operation::
     stop    accepted ──► hooks_done ──► forwarded ──► done
                              ▲             │ error
                              └─────────────┘           any → done (the container is not running)
-    end     accepted ──► forwarded ──► done            accepted → done (it never started)
+    end     accepted ──► forwarded ──► done            accepted → done (it never started, or all of it is skipped)
+    start, end: done → forwarded (the owner's retry)
     exec    accepted ──► done      (the kubelet's own ExecSync was answered, or nobody knows)
 """
 
@@ -53,6 +55,7 @@ class DeliveryEvent(StrEnum):
     NOT_RUNNING = "the container is found not running"
     REBOOTED = "the node was restarted"
     OWNER_RETRY = "the node's owner asks for it again"
+    OWNER_SKIP = "the node's owner takes it back"
 
 
 class OperationEvent(StrEnum):
@@ -63,6 +66,7 @@ class OperationEvent(StrEnum):
     FORWARD = "the stop is sent to the runtime"
     FORWARD_FAILED = "the runtime answered the stop with an error"
     END = "nothing is left to do"
+    OWNER_RETRY = "the node's owner asks for one of its hooks again"
 
 
 _E = DeliveryEvent
@@ -84,6 +88,10 @@ DELIVERY: dict[tuple[D, DeliveryEvent], D] = {
     (D.DELIVERING, _E.NOT_RUNNING): D.MISSED,
     (D.DELIVERING, _E.REBOOTED): D.MISSED,
     (D.FAILED, _E.OWNER_RETRY): D.PENDING,
+    (D.PENDING, _E.OWNER_RETRY): D.PENDING,
+    (D.ARMED, _E.OWNER_SKIP): D.SKIPPED,
+    (D.PENDING, _E.OWNER_SKIP): D.SKIPPED,
+    (D.DELIVERING, _E.OWNER_SKIP): D.SKIPPED,
 }
 
 _P = OperationEvent
@@ -91,6 +99,7 @@ OPERATION: dict[tuple[K, O, OperationEvent], O] = {
     (K.START, O.ACCEPTED, _P.STARTED): O.FORWARDED,
     (K.START, O.ACCEPTED, _P.END): O.DONE,
     (K.START, O.FORWARDED, _P.END): O.DONE,
+    (K.START, O.DONE, _P.OWNER_RETRY): O.FORWARDED,
     (K.STOP, O.ACCEPTED, _P.HOOKS_ENDED): O.HOOKS_DONE,
     (K.STOP, O.HOOKS_DONE, _P.FORWARD): O.FORWARDED,
     (K.STOP, O.FORWARDED, _P.FORWARD_FAILED): O.HOOKS_DONE,
@@ -100,6 +109,7 @@ OPERATION: dict[tuple[K, O, OperationEvent], O] = {
     (K.END, O.ACCEPTED, _P.STARTED): O.FORWARDED,
     (K.END, O.ACCEPTED, _P.END): O.DONE,
     (K.END, O.FORWARDED, _P.END): O.DONE,
+    (K.END, O.DONE, _P.OWNER_RETRY): O.FORWARDED,
     (K.EXEC, O.ACCEPTED, _P.END): O.DONE,
 }
 

@@ -6,7 +6,7 @@ They are the kubelet's where it has some (kubelet ``lifecycle/handlers.go``), wi
 from __future__ import annotations
 
 from shim.actions import Action, ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
-from shim.records import ContainerRef, Delivery, Event, Hook
+from shim.records import ContainerRef, Delivery, DeliveryState, Event, Hook
 from shim.strictjson import printable
 
 #: Kubernetes' event reasons (kubelet ``events/event.go``); it has no postStop.
@@ -14,6 +14,13 @@ REASONS = {
     Hook.POST_START: "FailedPostStartHook",
     Hook.PRE_STOP: "FailedPreStopHook",
     Hook.POST_STOP: "FailedPostStopHook",
+}
+
+#: Of those that were accepted and could not be made: Kubernetes has no word for them, since it forgets them.
+MISSED_REASONS = {
+    Hook.POST_START: "MissedPostStartHook",
+    Hook.PRE_STOP: "MissedPreStopHook",
+    Hook.POST_STOP: "MissedPostStopHook",
 }
 
 _LIMIT = 1024
@@ -61,7 +68,8 @@ def event(at: float, delivery: Delivery) -> Event:
     """The Warning about a delivery that has failed or was missed."""
     attempt = f" (attempt {delivery.attempts}" if delivery.attempts else " (not attempted"
     message = f"{delivery.outcome.error}{attempt}, delivery {delivery.id})"
-    return Event(at, REASONS[delivery.hook], delivery.container, delivery.id, message)
+    reasons = MISSED_REASONS if delivery.state is DeliveryState.MISSED else REASONS
+    return Event(at, reasons[delivery.hook], delivery.container, delivery.id, message)
 
 
 STOPPED = "stopped before it ended"
@@ -73,6 +81,11 @@ EARLIER_FAILED = "not run: an earlier hook failed, and the container is stopped"
 NO_TIME_LEFT = "not run: the hooks before it have used up the grace period"
 REBOOTED = "missed: the node was restarted"
 NOT_RUNNING = "missed: the container had ended when hookshim looked again"
+
+
+def skipped(reason: str) -> str:
+    """A delivery that its owner has taken back."""
+    return f"skipped by the owner: {reason}"
 
 
 def timed_out(seconds: float) -> str:

@@ -4,27 +4,30 @@ VALUES (:id, :sandbox_id, :name, :pod, :namespace, :uid)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_operation
-INSERT INTO operation (id, kind, reason, container_id, state, timeout, deadline, boot_id, created_at, finished_at, error,
-                       ending)
-VALUES (:id, :kind, :reason, :container_id, :state, :timeout, :deadline, :boot_id, :created_at, :finished_at, :error,
-        :ending);
+INSERT INTO operation (id, kind, reason, container_id, state, timeout, deadline, boot_id, created_at, forwarded_at,
+                       finished_at, error, ending)
+VALUES (:id, :kind, :reason, :container_id, :state, :timeout, :deadline, :boot_id, :created_at, :forwarded_at,
+        :finished_at, :error, :ending);
 
 -- name: update_operation
 UPDATE operation
 SET state = :state, timeout = :timeout, deadline = :deadline, boot_id = :boot_id,
-    finished_at = :finished_at, error = :error, ending = :ending
+    forwarded_at = :forwarded_at, finished_at = :finished_at, error = :error, ending = :ending
 WHERE id = :id AND state = :expected;
 
 -- name: insert_delivery
 INSERT INTO delivery (id, operation_id, container_id, hook, position, handler, source, state, attempts, interruptions,
-                      next_attempt_at, error, exit_status, http_status, output, created_at, finished_at)
+                      next_attempt_at, error, exit_status, http_status, output, created_at, finished_at, retried_at,
+                      attempts_before)
 VALUES (:id, :operation_id, :container_id, :hook, :position, :handler, :source, :state, :attempts, :interruptions,
-        :next_attempt_at, :error, :exit_status, :http_status, :output, :created_at, :finished_at);
+        :next_attempt_at, :error, :exit_status, :http_status, :output, :created_at, :finished_at, :retried_at,
+        :attempts_before);
 
 -- name: update_delivery
 UPDATE delivery
 SET state = :state, attempts = :attempts, interruptions = :interruptions, next_attempt_at = :next_attempt_at,
-    error = :error, exit_status = :exit_status, http_status = :http_status, output = :output, finished_at = :finished_at
+    error = :error, exit_status = :exit_status, http_status = :http_status, output = :output,
+    finished_at = :finished_at, retried_at = :retried_at, attempts_before = :attempts_before
 WHERE id = :id AND state = :expected;
 
 -- name: begin_attempt
@@ -44,8 +47,8 @@ INSERT INTO event (at, type, reason, container_id, delivery_id, message)
 VALUES (:at, 'Warning', :reason, :container_id, :delivery_id, :message);
 
 -- name: open_operations
-SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, finished_at, error, ending,
-       container.id AS container_id, sandbox_id, name, pod, namespace, uid
+SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, forwarded_at, finished_at, error,
+       ending, container.id AS container_id, sandbox_id, name, pod, namespace, uid
 FROM operation JOIN container ON container.id = operation.container_id
 WHERE state <> 'done'
 ORDER BY operation.created_at, operation.rowid;
@@ -57,8 +60,8 @@ WHERE operation.state <> 'done'
 ORDER BY delivery_read.position, delivery_read.created_at;
 
 -- name: executions_of_container
-SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, finished_at, error, ending,
-       container.id AS container_id, sandbox_id, name, pod, namespace, uid
+SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, forwarded_at, finished_at, error,
+       ending, container.id AS container_id, sandbox_id, name, pod, namespace, uid
 FROM operation JOIN container ON container.id = operation.container_id
 WHERE container_id = :container_id AND kind = 'exec'
 ORDER BY operation.rowid;

@@ -50,6 +50,9 @@ RECOVERY = (
 )
 RETRY = (Failpoint.HOOK_POSTPONED, Failpoint.HOOK_SENT)
 
+#: What the node's owner asks for: tests/integration/test_owner.py dies there.
+OWNER = (Failpoint.OWNER_ACCEPT, Failpoint.OWNER_ACCEPTED)
+
 #: A command that has run is found again, and never sent anew.
 RECOVERIES = [
     *((point, hook, "httpGet") for point in RECOVERY for hook in ("postStart", "preStop")),
@@ -59,7 +62,7 @@ RECOVERIES = [
 
 def test_every_failpoint_is_in_the_matrix() -> None:
     """A step that is added without a test of its crash is found here."""
-    assert {*START, *STOP, *RECOVERY, *RETRY} == set(Failpoint)
+    assert {*START, *STOP, *RECOVERY, *RETRY, *OWNER} == set(Failpoint)
 
 
 def armed(point: Failpoint) -> dict[str, str]:

@@ -40,6 +40,7 @@ from tests.engine.history import (
     Unknown,
     Vanish,
 )
+from tests.engine.owner_history import Retry, Skip
 from tests.engine.sim_containerd import Behaviour, CutStart, Trouble
 from tests.engine.sim_ports import ReadFault, Script
 
@@ -72,6 +73,7 @@ class _Draw:
         kinds = [self.stop, self.start, self.stop, *self._some(self._calls)]
         for faults in (self._crashes, self._runtime, self._containers, self._journal):
             kinds += self._some(faults) if self._often(0.4) else []
+        kinds += [self.retry, self.retry, self.skip] if self._often(0.3) else []
         first = self.adopt() if self._often(0.1) else self.create()
         deaths = self._deaths()
         # a node that goes down in its recovery
@@ -152,7 +154,7 @@ class _Draw:
             return None
         what = self._one(("succeed", "succeed", "succeed", "fail", "hang"))
         timeout = None if what == "succeed" else 100.0
-        attempts = self._one((None, None, 3)) if what != "succeed" else None
+        attempts = self._one((None, None, 3, 1)) if what != "succeed" else None
         return Script(
             what, self._one((0.0, 0.5, 3.0)), "http", self._one((0, 0, 1, 4)), timeout=timeout, attempts=attempts
         )
@@ -194,7 +196,7 @@ class _Draw:
         deadline = self._one((0.0, 0.01, 0.06, 2.0)) if self._often(0.15) else None
         post_start, pre_stop = self.script(), self.script()
         if post_start is not None:
-            post_start = replace(post_start, ignore=self._often(0.2))
+            post_start = replace(post_start, ignore=self._often(0.3))
         return Create(post_start, pre_stop, self.behaviour(), self._often(0.8), deadline, self.post_stop())
 
     def adopt(self) -> Happening:
@@ -222,6 +224,14 @@ class _Draw:
     def remove_pod(self) -> Happening:
         """Of any pod."""
         return RemovePod(self.index(), self.patience())
+
+    def retry(self) -> Happening:
+        """Of any delivery."""
+        return Retry(self.index(), self._chance.randint(0, 3))
+
+    def skip(self) -> Happening:
+        """Of any delivery."""
+        return Skip(self.index(), self._chance.randint(0, 3))
 
     def exit(self) -> Happening:
         """Of any."""

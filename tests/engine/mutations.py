@@ -17,15 +17,17 @@ from shim.actions import LifecycleHandler, Retry
 from shim.actor import Actor
 from shim.attempt import Result
 from shim.caller import Caller
-from shim.changes import Change
+from shim.changes import Change, UpdateOperation
 from shim.countdown import Countdown
 from shim.hooks import HookRun
 from shim.ledger import Ledger
+from shim.moves import reopened, withdrawn
 from shim.ports import Container
-from shim.post_stop import PostStops, Watch
+from shim.post_stop import PostStops
 from shim.records import Ending, Hook, Outcome
 from shim.stop import StopRun
 from shim.table import DeliveryEvent
+from shim.watch import Watch
 
 #: Makes one mistake for as long as the test runs.
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -106,7 +108,7 @@ def with_a_hook_that_is_taken_as_delivered(patch: pytest.MonkeyPatch) -> None:
     """PreStop's record says delivered, and nobody was called, when it is sent again after a death."""
     deliver = HookRun._deliver
 
-    async def lazy(self: HookRun, index: int, countdown: Countdown, *, again: bool) -> Result:
+    async def lazy(self: HookRun, index: int, countdown: Countdown, *, again: bool) -> Result | None:
         if again and self.deliveries[index].hook is Hook.PRE_STOP:
             await self._send(index, again=again)
             return Result(DeliveryEvent.SUCCEEDED, Outcome())
@@ -197,6 +199,26 @@ def with_a_post_stop_before_the_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watch, "started", hasty)
 
 
+def with_a_skip_that_is_not_written(patch: pytest.MonkeyPatch) -> None:
+    """What its owner has taken back is ended, and the journal does not know."""
+
+    async def withdraw(self: HookRun, index: int, why: str) -> None:
+        self.deliveries[index], _ = withdrawn(self._tools.clock.wall(), self.deliveries[index], why)
+        self._withdrawn[index].set()
+
+    patch.setattr(HookRun, "withdraw", withdraw)
+
+
+def with_a_retry_that_leaves_its_operation_over(patch: pytest.MonkeyPatch) -> None:
+    """A postStop is opened again, and the next daemon would not look at it."""
+
+    def forgetful(*args: Any) -> Any:
+        operation, delivery, changes = reopened(*args)
+        return operation, delivery, [change for change in changes if not isinstance(change, UpdateOperation)]
+
+    patch.setattr("shim.post_stop.reopened", forgetful)
+
+
 def without_caring_who_left(patch: pytest.MonkeyPatch) -> None:
     """What was not accepted yet is begun for a caller who has left."""
     patch.setattr(Caller, "accept", lambda self: setattr(self, "accepted", True))
@@ -218,4 +240,6 @@ MUTATIONS: list[Mutation] = [
     with_one_retry_too_many,
     with_a_post_stop_that_dies_with_hookshim,
     with_a_post_stop_before_the_end,
+    with_a_skip_that_is_not_written,
+    with_a_retry_that_leaves_its_operation_over,
 ]

@@ -11,10 +11,8 @@ from collections import Counter
 
 from shim import table
 from shim.failpoints import Failpoint
-from shim.records import DeliveryState as D
 from shim.records import OperationKind as K
 from shim.records import OperationState as O
-from shim.table import DeliveryEvent as E
 from shim.table import OperationEvent as P
 from tests.engine.lives import Counts, live
 
@@ -24,7 +22,6 @@ HISTORIES = int(os.environ.get("HOOKSHIM_SIM_HISTORIES", "10000"))
 
 #: What no history can reach, and why. One that is reached after all does not belong here.
 BEYOND: dict[tuple[str, ...], str] = {
-    ("delivery", D.FAILED, E.OWNER_RETRY): "there is no command for it yet",
     ("operation", K.EXEC, O.ACCEPTED, P.END): "the kubelet's own ExecSync is not simulated",
 }
 

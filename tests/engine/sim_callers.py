@@ -19,9 +19,11 @@ from shim.errors import (
     HookFailedError,
     JournalUnavailableError,
     PodStoppingError,
+    RefusedError,
     RuntimeCallError,
     StoppedError,
 )
+from shim.owner import Done
 from shim.ports import Container
 from shim.records import ContainerState, Operation, Reason
 from tests.engine.sim_containerd import SimContainer, SimContainerd
@@ -35,6 +37,7 @@ _CODES: dict[type[BaseException], str] = {
     JournalUnavailableError: "UNAVAILABLE",
     DeclarationError: "INVALID_ARGUMENT",
     ClosingError: "UNAVAILABLE",
+    RefusedError: "FAILED_PRECONDITION",
 }
 
 
@@ -152,6 +155,21 @@ class Callers:
             return b""
 
         self._call(caller, call, leave, None)
+        return caller
+
+    def retry(self, container: SimContainer, delivery_id: str) -> Caller:
+        """The node's owner asks for a delivery again."""
+        return self._ask(Caller("retry", container), lambda daemon: daemon.engine.retry(delivery_id))
+
+    def skip(self, container: SimContainer, delivery_id: str) -> Caller:
+        """The node's owner takes a delivery back."""
+        return self._ask(Caller("skip", container), lambda daemon: daemon.engine.skip(delivery_id, "it hangs"))
+
+    def _ask(self, caller: Caller, ask: Callable[[Daemon], Coroutine[Any, Any, Done]]) -> Caller:
+        async def call(daemon: Daemon) -> bytes:
+            return (await ask(daemon)).message.encode()
+
+        self._call(caller, call, None, None)
         return caller
 
     async def _find_to_end(self, daemon: Daemon, container: SimContainer) -> Container | None:

@@ -23,8 +23,9 @@ from shim.changes import (
     UpdateOperation,
 )
 from shim.errors import JournalConflictError, JournalUnavailableError, RuntimeCallError
+from shim.lookup import find
 from shim.ports import Container, Metadata
-from shim.records import RULE, ContainerState, Delivery, DeliveryState, Ending, Hook, Operation
+from shim.records import RULE, ContainerState, Delivery, DeliveryState, Ending, Found, Hook, Operation
 from shim.store import Store
 from tests.engine.sim_containerd import EPOCH, SimContainer, SimContainerd
 
@@ -346,6 +347,10 @@ class SimJournal:
     async def executions_of(self, container_id: str) -> list[Operation]:
         """From the store."""
         return await self._read(lambda: self._host.store.executions_of(container_id))
+
+    async def find(self, key: str) -> Found:
+        """From the store."""
+        return await self._read(lambda: find(self._host.store, key))
 
     async def born(self) -> float:
         """The beginning of virtual time."""

@@ -73,6 +73,7 @@ class World:
             clients.starts,
         )
         self.remove, self.remove_pod = clients.remove, clients.remove_pod
+        self.retry, self.skip = clients.retry, clients.skip
         self.faults = Faults()
         #: Containerd may have refused a look-up, so that open work was left to the next start of the daemon.
         self.refused = False

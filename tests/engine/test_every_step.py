@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from shim.records import DeliveryState
+from shim.records import DeliveryState, Hook
 from tests.engine.promises import check_end
 from tests.engine.settling import settle
 from tests.engine.sim_containerd import Behaviour, CutStart
@@ -55,6 +55,20 @@ def slow_start(world: World) -> None:
     world.run(20)
 
 
+def asked_by_its_owner(world: World) -> None:
+    """PreStop is skipped, and a postStop that has failed is told again."""
+    container = world.create(None, Script("hang"), post_stop=Script("fail", 0.5, "http", timeout=1.0))
+    world.start(container)
+    world.run(1)
+    world.stop(container, 30)
+    world.run(1)
+    for hook in (Hook.PRE_STOP, Hook.POST_STOP):
+        for delivery in world.store.deliveries():
+            if delivery.hook is hook and delivery.state is not DeliveryState.ARMED:
+                (world.skip if delivery.state.open else world.retry)(container, delivery.id)
+        world.run(5)
+
+
 STORIES = [started_and_stopped, failed_post_start, stopped_in_post_start, slow_start]
 
 
@@ -69,7 +83,7 @@ def live(story: Callable[[World], None], steps: int, more: int | None = None) ->
         return kills, [each.state for each in world.store.deliveries()]
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", [*STORIES, asked_by_its_owner])
 def test_a_kill_at_any_step_loses_nothing(story: Callable[[World], None]) -> None:
     """Every commit, every call of containerd and of a handler, before and after; each step is one place."""
     places = 0
@@ -92,5 +106,6 @@ def test_a_second_kill_during_recovery_loses_nothing(story: Callable[[World], No
 
 
 def test_a_story_that_is_not_interrupted_ends_well() -> None:
-    """Both hooks delivered: what the kills are compared with."""
+    """Both hooks delivered, or as their owner has asked: what the kills are compared with."""
     assert live(started_and_stopped, MANY) == (0, [DeliveryState.DELIVERED, DeliveryState.DELIVERED])
+    assert live(asked_by_its_owner, MANY) == (0, [DeliveryState.FAILED, DeliveryState.SKIPPED])

@@ -164,7 +164,7 @@ def test_a_reboot_misses_what_was_open(world: World) -> None:
           2.0 containerd is back
           2.0 hookshim is killed
           2.0 c1 stop(30) → UNAVAILABLE
-          2.1 journal: preStop missed, event FailedPreStopHook, stop done
+          2.1 journal: preStop missed, event MissedPreStopHook, stop done
         """,
     )
 

@@ -64,7 +64,7 @@ def test_a_start_in_doubt_is_settled_as_ended(world: World) -> None:
           2.0 c1 start → DEADLINE_EXCEEDED
           5.0 c1 runs
           5.0 c1 exits with 0
-          5.1 journal: postStart missed, event FailedPostStartHook, start done
+          5.1 journal: postStart missed, event MissedPostStartHook, start done
         """,
     )
 

@@ -87,9 +87,9 @@ def test_everything_open_is_missed_after_a_reboot(
     }
     events = stage.daemon.events()
     assert {(event["container"], event["reason"]) for event in events} == {
-        ("armed", "FailedPostStartHook"),
-        ("hooked", "FailedPostStartHook"),
-        ("stopping", "FailedPreStopHook"),
+        ("armed", "MissedPostStartHook"),
+        ("hooked", "MissedPostStartHook"),
+        ("stopping", "MissedPreStopHook"),
     }
     assert all("the node was restarted" in event["message"] for event in events)
     assert stage.daemon.terminate() == 0

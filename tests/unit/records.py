@@ -91,3 +91,25 @@ def write_version_1(path: Path) -> None:
             ('{"exec":{"command":["a"]}}',),
         )
         file.execute("INSERT INTO event VALUES (1, 2.0, 'Warning', 'FailedPreStopHook', 'c1', 'd1', 'told')")
+
+
+def write_version_2(path: Path) -> None:
+    """A journal as version 2 has left it: what it has taken over from version 1, and a postStop that has failed."""
+    write_version_1(path)
+    script = (resources.files("shim") / "sql" / "migration_2.sql").read_text()
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.executescript(f"BEGIN; {script}; PRAGMA user_version = 2; COMMIT;")
+        file.execute(
+            "INSERT INTO operation VALUES ('op2', 'end', 'Ended', 'c1', 'done', 0, NULL, 'boot', 2.0, 9.0, '', ?)",
+            ('{"started": true, "exit_code": 3, "reason": "Error", "finished_at": 4.0, "started_at": 1.0}',),
+        )
+        file.execute(
+            "INSERT INTO delivery VALUES ('d2', 'op2', 'c1', 'postStop', 0, ?, 'rule tell', 'failed', 2, 1, NULL, "
+            "'no answer', NULL, 503, x'00', 2.0, 9.0)",
+            ('{"httpGet":{"path":"/","port":80}}',),
+        )
+        file.executemany(
+            "INSERT INTO attempt (delivery_id, number, began_at, ended_at, error) VALUES ('d2', ?, ?, ?, 'no answer')",
+            [(1, 4.0, None), (2, 8.0, 9.0)],
+        )
+        file.execute("INSERT INTO event VALUES (2, 9.0, 'Warning', 'FailedPostStopHook', 'c1', 'd2', 'told')")

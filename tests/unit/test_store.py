@@ -72,6 +72,7 @@ def test_what_is_written_is_read_again(store: Store) -> None:
         {"state": "done"},
         {"finished_at": 1.0},
         {"kind": "start", "reason": "StartContainer", "state": "hooks_done"},
+        {"kind": "end", "reason": "Ended", "forwarded_at": 1.0},
     ],
     ids=str,
 )
@@ -99,6 +100,10 @@ def test_an_operation_that_cannot_be_is_refused(store: Store, wrong: dict[str, A
         {"interruptions": -1},
         {"interruptions": 2},
         {"output": "text"},
+        {"attempts_before": -1, "retried_at": 1.0},
+        {"attempts_before": 2, "retried_at": 1.0},
+        {"attempts_before": 1},
+        {"attempts_before": None},
         {"error": None},
         {"finished_at": 1.0},
         {"attempts": 0},

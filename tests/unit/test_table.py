@@ -28,12 +28,17 @@ delivering  CONTAINER_EXITED  exited
 delivering  NOT_RUNNING       missed
 delivering  REBOOTED          missed
 failed      OWNER_RETRY       pending
+pending     OWNER_RETRY       pending
+armed       OWNER_SKIP        skipped
+pending     OWNER_SKIP        skipped
+delivering  OWNER_SKIP        skipped
 """
 
 OPERATIONS = """
 start  accepted    STARTED         forwarded
 start  accepted    END             done
 start  forwarded   END             done
+start  done        OWNER_RETRY     forwarded
 stop   accepted    HOOKS_ENDED     hooks_done
 stop   accepted    END             done
 stop   hooks_done  FORWARD         forwarded
@@ -43,6 +48,7 @@ stop   forwarded   END             done
 end    accepted    STARTED         forwarded
 end    accepted    END             done
 end    forwarded   END             done
+end    done        OWNER_RETRY     forwarded
 exec   accepted    END             done
 """
 
@@ -84,8 +90,9 @@ def test_every_state_can_be_reached() -> None:
 
 
 def test_every_open_state_has_a_way_out_that_recovery_takes() -> None:
-    """A reboot ends every open delivery, and every operation that is not done can end."""
+    """A reboot ends every open delivery, as its owner can, and every operation that is not done can end."""
     for state in DeliveryState:
+        assert ((state, DeliveryEvent.OWNER_SKIP) in DELIVERY) is state.open
         assert ((state, DeliveryEvent.REBOOTED) in DELIVERY) is state.open
     ends = {(kind, state) for kind, state, event in OPERATION if event is OperationEvent.END}
     starts = {(OperationKind.START, state) for state in (OperationState.ACCEPTED, OperationState.FORWARDED)}
