@@ -23,7 +23,6 @@ MAX_PATH = 107
 
 #: Whoever may write to the socket owns the node's containers: its owner (root), and its group.
 _MODE = 0o660
-_UMASK = 0o777 & ~_MODE
 
 
 class ListenError(HookshimError):
@@ -36,8 +35,10 @@ class Address:
     Two daemons that start in the same instant are told apart by `publish`, which never replaces a name.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = _MODE) -> None:
+        """``mode`` is the socket's, as chmod(2) has it."""
         self.path = path
+        self._mode = mode
         self._private = path.with_name(f".{secrets.token_hex(4)}")
         self._identity: tuple[int, int] | None = None
 
@@ -64,14 +65,14 @@ class Address:
 
     def bind(self, bind: Callable[[Path], object]) -> None:
         """Let ``bind`` make the socket at a private name, never accessible to others, not even for an instant."""
-        before = os.umask(_UMASK)
+        before = os.umask(0o777 & ~self._mode)
         try:
             bind(self._private)
         except RuntimeError as error:
             raise ListenError(f"{self.path} cannot be listened at: {error}") from error
         finally:
             os.umask(before)
-        self._private.chmod(_MODE)
+        self._private.chmod(self._mode)
 
     def publish(self) -> None:
         """Give the bound socket its public name. Raises ListenError if that has been taken meanwhile."""
