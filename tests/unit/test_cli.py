@@ -50,12 +50,24 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
         "retention_hours = 24.0  # default",
         f'hooks_dir = "{tmp_path}/hooks.d"  # --hooks-dir',
         'kubelet_prestop = "off"  # default',
+        'front = "grpc"  # default',
         "post_stop_hours = 24.0  # default",
-        "metrics_port = 0  # default",
+        'admin = "/run/hookshim/admin.sock"  # default',
         "",
         "[reach]",
         'hosts = ["a.example.com", "*.b"]  # HOOKSHIM_REACH_HOSTS',
         'cidrs = ["10.0.0.0/8", "192.0.2.1/32"]  # HOOKSHIM_REACH_CIDRS',
+        "",
+        "[http]",
+        'listen = ""  # default',
+        "",
+        "[events]",
+        'kubeconfig = ""  # default',
+        'node_name = ""  # default',
+        "containerd = true  # default",
+        "",
+        "[traces]",
+        'endpoint = ""  # default',
         "",
         "[log]",
         'level = "info"  # default',
@@ -150,7 +162,7 @@ def test_version_tells_hookshims_and_pythons(tmp_path: Path) -> None:
     assert answer(tmp_path, "--version") == f"hookshim {VERSION}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "deliveries", "events", "check-config", "version"])
+@pytest.mark.parametrize("command", ["serve", "deliveries", "events", "check-config", "doctor", "version"])
 def test_every_command_explains_itself_and_its_defaults(tmp_path: Path, command: str) -> None:
     """--help and -h; each setting with its variable and default."""
     text = answer(tmp_path, command, "--help")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.store import FILE, Store
+from shim.store import FILE, VERSION, Store
 from tests.unit.cli_bed import (
     EVENT,
     EVIL,
@@ -176,7 +176,7 @@ def test_reading_works_in_whatever_shape_a_daemon_leaves_the_journal_and_alters_
     ("damage", "expected"),
     [
         ("garbage", "hookshim: the journal {path} cannot be read: file is not a database\n"),
-        ("newer", "hookshim: the journal {path} has version 99, this hookshim reads up to 2\n"),
+        ("newer", "hookshim: the journal {path} has version 99, this hookshim reads up to {version}\n"),
         ("file", "hookshim: the journal {path} cannot be read: Not a directory\n"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_journal_that_cannot_be_read_is_one_line_and_exit_1(tmp_path: Path, da
         (directory / FILE).write_bytes(b"no journal" * 1000)
     done = run(tmp_path, "deliveries", "--json", "--state-dir", directory)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == expected.format(path=directory / FILE)
+    assert done.stderr == expected.format(path=directory / FILE, version=VERSION)
 
 
 def test_an_older_versions_journal_is_read_and_left_as_it_is(tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from server.report import local
+from server.show import Now, text
 from shim.changes import BeginAttempt, EndAttempt, InsertDelivery, InsertOperation
-from shim.records import DeliveryState, Outcome
+from shim.query import Story
+from shim.records import Delivery, DeliveryState, Hook, OperationKind, OperationState, Outcome
 from shim.store import FILE, Store
-from tests.unit.cli_bed import AT, EVIL, FAILED, answer, operation, run
+from tests.unit.cli_bed import AT, EVIL, FAILED, OPEN, answer, operation, run
 
 TRIED = replace(FAILED, source="rule 10-drain", attempts=2)
 FIRST = Outcome("nobody there")
@@ -67,7 +71,9 @@ def test_a_delivery_is_shown_with_every_attempt_and_what_was_said(tmp_path: Path
         f"container  {odd} ({'d' * 64})\n"
         f"pod        {odd}/{odd} (uid {odd})\n"
         "state      failed, since 11-21 17:37:36\n"
-        f"error      {ascii(TRIED.outcome.error)[1:-1]}\n"
+        f"error      {ascii(TRIED.outcome.error)[1:-1].rstrip()}\n"
+        "operation  stop, by StopContainer, timeout 0 s; accepted since 11-21 17:35:56\n"
+        "next       nothing for this hook; the container is stopped once all of its hooks have ended\n"
         "attempt 1  11-21 17:35:56, took 2.5 s, failed\n"
         "attempt 2  11-21 17:36:36, took 60.0 s, HTTP status 503\n"
         "  | HTTP/1.1 503 Busy\n"
@@ -117,7 +123,7 @@ def test_a_delivery_as_json_has_its_attempts_and_their_output(tmp_path: Path, st
 
 
 @pytest.mark.parametrize(
-    ("key", "text"),
+    ("key", "expected"),
     [
         ("0000", "there is no delivery 0000 in {journal}; `hookshim deliveries` lists them"),
         ("", "more than one delivery begins with  in {journal}; `hookshim deliveries` lists them"),
@@ -125,9 +131,54 @@ def test_a_delivery_as_json_has_its_attempts_and_their_output(tmp_path: Path, st
     ],
 )
 def test_an_id_that_names_no_delivery_is_one_line_and_exit_1(
-    tmp_path: Path, state_dir: Path, key: str, text: str
+    tmp_path: Path, state_dir: Path, key: str, expected: str
 ) -> None:
     """What was asked for, where, and what to do."""
     done = run(tmp_path, "deliveries", "show", key, "--state-dir", state_dir)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"hookshim: {text.format(journal=state_dir / FILE)}\n"
+    assert done.stderr == f"hookshim: {expected.format(journal=state_dir / FILE)}\n"
+
+
+def _story(delivery: Delivery, **fields: Any) -> Story:
+    return Story(delivery, replace(operation(delivery), **fields), (), ())
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (Now("boot", 940.0, AT), f"deadline   {local(AT + 60)}, in 60 s"),
+        (Now("boot", 1060.0, AT), f"deadline   {local(AT - 60)}, which has passed"),
+        (Now("another", 940.0, AT), "deadline   of an earlier boot, so it is over"),
+    ],
+)
+def test_a_deadline_is_shown_as_people_tell_the_time(now: Now, expected: str) -> None:
+    """It is kept in seconds of the boot's clock, and means nothing in another boot."""
+    assert expected in text(_story(WAITING, deadline=1000.0), now).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "fields", "expected"),
+    [
+        (OPEN, {}, "waits for its container to be started, or for a postStop to end"),
+        (replace(WAITING, next_attempt_at=None), {}, "is sent as soon as it is its turn"),
+        (replace(WAITING, next_attempt_at=None, state=DeliveryState.DELIVERING), {}, "is being delivered"),
+        (TRIED, {"state": OperationState.FORWARDED}, "nothing for this hook; the container is being stopped"),
+        (TRIED, {"state": OperationState.DONE}, "nothing"),
+        (
+            replace(TRIED, hook=Hook.POST_STOP),
+            {"state": OperationState.DONE, "kind": OperationKind.END},
+            "nothing, unless `hookshim deliveries retry` sends it again",
+        ),
+    ],
+)
+def test_what_happens_next_is_told_in_every_state(delivery: Delivery, fields: dict[str, Any], expected: str) -> None:
+    """Of the hook, and of the operation that waits for it."""
+    shown = text(_story(delivery, **fields), Now("boot", 0.0, AT)).splitlines()
+    assert f"next       {expected}" in shown
+
+
+def test_when_the_owner_and_the_runtime_were_involved_is_told() -> None:
+    """A retry is the owner's; that the stop was sent on explains a short hook."""
+    shown = text(_story(replace(TRIED, retried_at=AT), forwarded_at=AT + 1), Now("boot", 0.0, AT)).splitlines()
+    assert f"retried    by the owner at {local(AT)}" in shown
+    assert f"sent on    at {local(AT + 1)}" in shown

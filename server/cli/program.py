@@ -1,0 +1,48 @@
+"""The command line as a whole, and the one place that turns errors into lines and exit codes."""
+
+from __future__ import annotations
+
+import click
+
+from server import VERSION, config
+from server.cli import completion, daemon, deliveries, doctor, ending, events, hooks
+from server.cli.options import ADMIN, CONFIG, CONTAINERD, LISTEN, STATE_DIR, options
+from server.rules import RulesError
+from shim.errors import HookshimError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="hookshim", message="%(prog)s %(version)s")
+@options(CONFIG, STATE_DIR, LISTEN, CONTAINERD, ADMIN)
+def cli() -> None:
+    """Deliver PostStart and PreStop hooks in front of containerd, at least once.
+
+    Point the kubelet or crictl at hookshim's socket instead of containerd's. The settings come from the command
+    line, else from the environment, else from the file, else they are the defaults shown.
+
+    Exit codes: 0 done; 1 it could not be done, or there are problems; 2 asked for wrongly; 3 the daemon does not
+    answer, and it has to be asked.
+    """
+
+
+for _command in (
+    daemon.serve,
+    daemon.check_config,
+    daemon.version,
+    deliveries.deliveries,
+    events.events,
+    hooks.hooks,
+    doctor.doctor,
+    completion.completion,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        cli(prog_name="hookshim")
+    except (config.ConfigError, RulesError) as error:
+        ending.fail(error, ending.USAGE)
+    except (HookshimError, OSError) as error:
+        ending.fail(error, ending.FAILURE)
