@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_ex
 from shim.errors import HookshimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
     from typing import TypeAlias
 
@@ -81,6 +81,14 @@ class Backend:
         # Bounded, because callers choose the names of methods.
         self.unary: Callable[[str], UnaryCallable] = lru_cache(128)(self._channel.unary_unary)
         self.stream: Callable[[str], StreamCallable] = lru_cache(128)(self._channel.stream_stream)
+
+    async def states(self) -> AsyncGenerator[bool]:
+        """Whether the connection stands: now, and again whenever that changes. It makes none itself."""
+        state = self._channel.get_state()
+        while state is not grpc.ChannelConnectivity.SHUTDOWN:
+            yield state is grpc.ChannelConnectivity.READY
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state()
 
     async def close(self) -> None:
         """Cancel what is in flight and close the connection."""

@@ -6,6 +6,21 @@ terminal's escape codes. grpc, asyncio, aiohttp and Python's warnings go the sam
 
 One event is one line of JSON (``timestamp`` in UTC, ``level``, ``logger``, ``event``, then its own fields), or, on a
 terminal, one line of text; a traceback there follows on lines that begin with ``  |``.
+
+What is said while a container is worked on has ``container`` (its whole id), ``container_name``, ``pod`` and
+``namespace``; what is said while a hook is delivered has ``hook``, ``delivery`` and ``attempt`` besides
+(``shim.naming``). No line at any level has what a handler said, a header's value, a message of CRI's, or the user
+information of a URL.
+
+The levels say who has to do something:
+
+- ``critical``: data is lost or out of reach; somebody has to look now (a damaged journal).
+- ``error``: hookshim cannot do what it promises, until somebody mends it (a disk that takes nothing, bad rules), or has
+  met a bug; it goes on as well as it can.
+- ``warning``: a hook was not delivered, or something outside did not do what it should (containerd away, a kill that
+  failed); nobody has to do anything if it stays rare.
+- ``info``: what hookshim itself has begun and ended: a line for each change of its state, none for a call.
+- ``debug``: what helps to find out why; may be a line for each call. What libraries call ``info`` is shown here only.
 """
 
 from __future__ import annotations

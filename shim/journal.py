@@ -7,23 +7,65 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import structlog
 
 from shim import texts
 from shim.changes import Change, InsertEvent
-from shim.errors import JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import NODE, Delivery, Event, Operation
+from shim.errors import (
+    AskedWronglyError,
+    HookshimError,
+    JournalConflictError,
+    JournalCorruptError,
+    JournalError,
+    JournalUnavailableError,
+    UnknownDeliveryError,
+)
+from shim.lookup import find
+from shim.records import NODE, Delivery, Event, Found, Operation
 from shim.store import Store, set_aside
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+
+class Observer(Protocol):
+    """Is told what the journal does, by its thread, before whoever waits for it: it has to be quick.
+
+    What it raises is logged, and harms no commit.
+    """
+
+    def opened(self, store: Store) -> None:
+        """The file was opened, to be read now: at the start, or later, or a new one in place of a damaged one."""
+        ...
+
+    def committed(self, commits: Sequence[Sequence[Change]], conflicts: int, seconds: float) -> None:
+        """These commits were written together; ``conflicts`` others were left out. It took ``seconds``."""
+        ...
+
+    def failed(self) -> None:
+        """A transaction was not written, or the file not opened."""
+        ...
+
+
+class Unobserved:
+    """Nobody looks."""
+
+    def opened(self, store: Store) -> None:
+        """Nothing."""
+
+    def committed(self, commits: Sequence[Sequence[Change]], conflicts: int, seconds: float) -> None:
+        """Nothing."""
+
+    def failed(self) -> None:
+        """Nothing."""
 
 
 @dataclass(slots=True)
@@ -45,27 +87,39 @@ class Journal:
     nothing from being served. A file that is found damaged is set aside, and a new one begun.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], *, keep_corrupt: bool) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], *, keep_corrupt: bool, observer: Observer) -> None:
         """``clock`` names a damaged file's time; ``keep_corrupt`` leaves it in place, and raises instead."""
         self._path = path
         self._clock = clock
         self._keep_corrupt = keep_corrupt
+        self._observer = observer
         self._store: Store | None = None
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Commit | _Ask[Any] | None] = SimpleQueue()
         self._closed = False
         #: How many damaged journals were set aside.
         self.set_aside = 0
+        #: Why it could not be written when that was last tried; empty if it could.
+        self.problem = ""
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], float], *, keep_corrupt: bool = False) -> Self:
+    async def open(
+        cls,
+        path: Path,
+        clock: Callable[[], float],
+        *,
+        keep_corrupt: bool = False,
+        observer: Observer | None = None,
+    ) -> Self:
         """Open or create the journal. Raises JournalCorruptError (``keep_corrupt``), JournalError (newer version)."""
-        journal = cls(path, clock, keep_corrupt=keep_corrupt)
+        journal = cls(path, clock, keep_corrupt=keep_corrupt, observer=observer or Unobserved())
         try:
             await asyncio.to_thread(journal._opened)
         except JournalUnavailableError as error:
+            journal.problem = str(error)
             log.error("going on without a journal until it can be had", error=str(error))
+            journal._tell(journal._observer.failed)
         journal._thread.start()
         return journal
 
@@ -82,26 +136,36 @@ class Journal:
 
     async def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first. Raises JournalUnavailableError."""
-        return await self._ask(lambda store: store.deliveries_of(container_id))
+        return await self.ask(lambda store: store.deliveries_of(container_id))
 
     async def executions_of(self, container_id: str) -> list[Operation]:
         """The kubelet's own runs of a container's preStop, oldest first. Raises JournalUnavailableError."""
-        return await self._ask(lambda store: store.executions_of(container_id))
+        return await self.ask(lambda store: store.executions_of(container_id))
+
+    async def find(self, key: str) -> Found:
+        """The delivery whose id is this or, of all, begins so.
+
+        Raises UnknownDeliveryError, AskedWronglyError (more than one), JournalUnavailableError.
+        """
+        found = await self.ask(lambda store: _find(store, key))
+        if isinstance(found, HookshimError):
+            raise found
+        return found
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
-        return await self._ask(_open_work)
+        return await self.ask(_open_work)
 
     async def born(self) -> float:
         """When the journal was begun, in seconds since the epoch. Raises JournalUnavailableError."""
-        return await self._ask(lambda store: store.born())
+        return await self.ask(lambda store: store.born())
 
     async def expire(self, before: float, limit: int = 500) -> int:
         """Delete at most ``limit`` operations done before ``before``; how many they were.
 
         Raises JournalUnavailableError.
         """
-        return await self._ask(lambda store: store.expire(before, limit))
+        return await self.ask(lambda store: store.expire(before, limit))
 
     async def close(self) -> None:
         """Write what was handed in, and close the file. Later calls raise JournalUnavailableError."""
@@ -110,7 +174,8 @@ class Journal:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _ask(self, query: Callable[[Store], T]) -> T:
+    async def ask(self, query: Callable[[Store], T]) -> T:
+        """What ``query`` reads, on the journal's own thread: only what is quick. Raises JournalUnavailableError."""
         done: asyncio.Future[T] = self._loop.create_future()
         self._put(_Ask(query, done))
         return await done
@@ -140,16 +205,34 @@ class Journal:
 
     def _commit(self, commits: list[_Commit]) -> None:
         results: list[JournalError | None]
+        groups = [commit.changes for commit in commits]
         try:
-            groups = [commit.changes for commit in commits]
-            results = list(self._use(lambda store: store.commit(groups)))
+            results = list(self._use(lambda store: self._commit_to(store, groups)))
         except JournalError as error:
+            self.problem = str(error)
             results = [error] * len(commits)
+            self._tell(self._observer.failed)
         except Exception as error:
             # A bug in one commit must not end the thread that all others wait for.
             log.exception("the journal met a bug")
             results = [JournalUnavailableError(f"the journal met a bug: {error}")] * len(commits)
+            self._tell(self._observer.failed)
         self._call(lambda: _resolve_all(commits, results))
+
+    def _commit_to(self, store: Store, groups: Sequence[Sequence[Change]]) -> list[JournalConflictError | None]:
+        began = time.monotonic()
+        results = store.commit(groups)
+        self.problem = ""
+        seconds = time.monotonic() - began
+        written = [group for group, conflict in zip(groups, results, strict=True) if conflict is None]
+        self._tell(lambda: self._observer.committed(written, len(groups) - len(written), seconds))
+        return results
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except Exception:
+            log.exception("whoever observes the journal met a bug")
 
     def _answer(self, item: _Ask[Any]) -> None:
         value, problem = None, None
@@ -172,14 +255,17 @@ class Journal:
     def _opened(self) -> Store:
         if self._store is None:
             try:
-                self._store = Store.open(self._path)
+                self._begin()
             except JournalCorruptError as error:
                 if self._keep_corrupt:
                     raise
                 self._set_aside(error)
-        if self._store is None:
-            self._store = Store.open(self._path)
-        return self._store
+        return self._store or self._begin()
+
+    def _begin(self) -> Store:
+        store = self._store = Store.open(self._path)
+        self._tell(lambda: self._observer.opened(store))
+        return store
 
     def _set_aside(self, error: JournalCorruptError) -> None:
         if self._store is not None:
@@ -193,13 +279,19 @@ class Journal:
         log.critical("the journal was damaged; a new one is begun", error=str(error), set_aside=str(place))
         message = f"the journal was damaged and is set aside as {place}; a new one is begun: {error}"
         event = Event(self._clock(), texts.JOURNAL_DAMAGED, NODE, "", message)
-        self._store = Store.open(self._path)
-        self._store.commit([[InsertEvent(event)]])
+        self._commit_to(self._begin(), [[InsertEvent(event)]])
 
     def _call(self, callback: Callable[[], object]) -> None:
         # A loop that is closed has nobody left who waits.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
+
+
+def _find(store: Store, key: str) -> Found | HookshimError:
+    try:
+        return find(store, key)
+    except (UnknownDeliveryError, AskedWronglyError) as error:
+        return error
 
 
 def _open_work(store: Store) -> list[tuple[Operation, list[Delivery]]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from server.backend import Backend
     from server.front.metadata import Pairs
+    from server.tap import Stopwatch
 
     Context: TypeAlias = aio.ServicerContext[bytes, bytes]
     StreamCall: TypeAlias = aio.StreamStreamCall[bytes, bytes]
@@ -53,17 +54,20 @@ class Forwarder:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def unary(self, method: str, request: bytes, context: Context) -> bytes:
+    async def unary(self, method: str, request: bytes, context: Context, watch: Stopwatch) -> bytes:
         """Carry one message there and one back. Anything but OK aborts the client's call with it.
 
         Headers come with the response, as grpc reads both at once.
         """
+        watch.sent()
         call = self._backend.unary(method)(
             request, timeout=context.time_remaining(), metadata=passed_on(context.invocation_metadata())
         )
         try:
             response = await call
+            watch.answered()
         except aio.AioRpcError as error:
+            watch.answered()
             status = self._status_of(error)
             await _send_headers(context, error.initial_metadata())
             await abort(context, status)

@@ -12,12 +12,14 @@ from server.front.address import Address
 from server.front.calls import Calls
 from server.front.forward import Forwarder
 from server.front.router import Gate, Router
+from server.tap import Untapped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from server.backend import Backend
     from server.call import Interceptor
+    from server.tap import CallTap
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     *LIMITS,
@@ -39,12 +41,14 @@ class GrpcFront:
     To be made, started and stopped once, inside one running event loop. ``backend`` stays the caller's to close.
     """
 
-    def __init__(self, socket_path: Path, backend: Backend, interceptor: Interceptor, gate: Gate) -> None:
+    def __init__(
+        self, socket_path: Path, backend: Backend, interceptor: Interceptor, gate: Gate, tap: CallTap | None = None
+    ) -> None:
+        """``tap`` is told how every call has ended."""
         self._address = Address(socket_path)
         self._calls = Calls()
-        self._server = aio.server(
-            handlers=[Router(Forwarder(backend), interceptor, gate, self._calls)], options=_OPTIONS
-        )
+        router = Router(Forwarder(backend), interceptor, gate, self._calls, tap or Untapped())
+        self._server = aio.server(handlers=[router], options=_OPTIONS)
 
     @property
     def in_flight(self) -> int:

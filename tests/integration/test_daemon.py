@@ -210,7 +210,7 @@ def test_events_are_in_the_log_and_no_output_is(
     daemon.cri.stop(container, 3)
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
     [event] = [line for line in lines if line["event"] == "FailedPreStopHook"]
-    assert (event["level"], event["pod"], event["container"]) == ("warning", pod_name, "c")
+    assert (event["level"], event["pod"], event["container_name"]) == ("warning", pod_name, "c")
     assert event["field_path"] == "spec.containers{c}"
     assert event["message"].endswith(f"exited with 4 (attempt 1, delivery {event['delivery']})")
     assert "s3cret" not in daemon.log.read_text()

@@ -15,7 +15,7 @@ from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
 from tests.support.hookshimd import Hookshim
-from tests.support.metrics import free_port, metrics
+from tests.support.metrics import scrape
 from tests.support.receiver import Receiver
 from tests.support.stage import Stage
 from tests.support.waiting import until
@@ -88,8 +88,13 @@ def test_a_full_disk_keeps_nothing_from_being_stopped(stage: Stage, disk: SmallD
     assert stage.log.words() == ["started", "preStop begins", "preStop ends", "TERM", "finished"]
     assert stage.cri.state(container) == "CONTAINER_EXITED"
     assert "the journal cannot be written: going on without a record" in log_of(stage.daemon)
+    full = scrape(stage.daemon)
+    assert (full.value("hookshim_journal_writable"), full.value("hookshim_deliveries_total")) == (0, 0)
+    assert full.value("hookshim_journal_commit_failures_total") > 0
     disk.empty()
     until(lambda: stage.deliveries() == [("preStop", "delivered")], "the record is written")
+    empty = scrape(stage.daemon)
+    assert (empty.value("hookshim_journal_writable"), empty.value("hookshim_deliveries_total")) == (1, 1)
 
 
 def test_a_full_disk_keeps_a_container_with_a_post_start_from_starting(stage: Stage, disk: SmallDisk) -> None:
@@ -141,8 +146,6 @@ def test_a_damaged_journal_is_set_aside_and_the_node_goes_on(
 
     A truncated WAL is only a shorter history: it is no damage, and nothing is set aside.
     """
-    port = free_port()
-    daemon.env["HOOKSHIM_METRICS_PORT"] = str(port)
     daemon.start()
     stage = Stage(daemon, pod_name, tmp_path, receiver)
     first = stage.container({"preStop": stage.hook("first", "httpGet")}, ["sleep", "3600"], name="first")
@@ -167,7 +170,9 @@ def test_a_damaged_journal_is_set_aside_and_the_node_goes_on(
     assert (len(aside), announced) == ((0, False) if damage == "wal" else (1, True))
     damaged = [event["message"] for event in daemon.events() if event["reason"] == "JournalDamaged"]
     assert [str(place) in message for place, message in zip(aside, damaged, strict=True)] == [True] * len(aside)
-    assert f"hookshim_journals_set_aside_total {len(aside)}.0" in metrics(port)
+    scraped = scrape(daemon)
+    assert scraped.value("hookshim_journals_set_aside_total") == len(aside)
+    assert scraped.value("hookshim_events_total", reason="JournalDamaged") == len(aside)
 
 
 def test_a_damaged_journal_can_be_refused(daemon: Hookshim) -> None:

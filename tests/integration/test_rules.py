@@ -18,7 +18,7 @@ from tests.support.cri import unique
 from tests.support.hookshimd import Hookshim
 from tests.support.image import BUSYBOX
 from tests.support.later import later
-from tests.support.metrics import free_port, metrics
+from tests.support.metrics import scrape
 from tests.support.signals import SignalLog, logging_container, logging_hook
 from tests.support.stage import KEY, exec_hook
 from tests.support.waiting import PATIENCE, until
@@ -139,8 +139,6 @@ def test_a_new_rule_reaches_a_container_that_runs_without_hooks(daemon: Hookshim
 
 def test_a_bad_file_keeps_the_last_good_rules_until_it_is_mended(daemon: Hookshim, rules: Rules, pod_name: str) -> None:
     """Starts go on with the rules before, whole; the log says once what is wrong, and where."""
-    port = free_port()
-    daemon.env["HOOKSHIM_METRICS_PORT"] = str(port)
     rules.put("a", rules.say("1"))
     rules.put("b", rules.say("2"))
     daemon.start()
@@ -158,9 +156,9 @@ def test_a_bad_file_keeps_the_last_good_rules_until_it_is_mended(daemon: Hookshi
     daemon.cri.start(containers[1])
     assert rules.said() == {containers[0]: ["1", "2"], containers[1]: ["3", "4"]}
     assert daemon.log.read_text().count("have problems") == 1
-    scraped = metrics(port)
-    assert "hookshim_rule_reload_failures_total 1.0" in scraped
-    assert "hookshim_rule_reloads_total 1.0" in scraped
+    scraped = scrape(daemon)
+    assert scraped.value("hookshim_rule_reload_failures_total") == 1
+    assert scraped.value("hookshim_rule_reloads_total") == 1
 
 
 def test_rules_that_are_exchanged_under_a_stream_of_starts_are_never_mixed(

@@ -78,7 +78,7 @@ class Busy:
 
     def __init__(self, journal: Journal) -> None:
         self._go = threading.Event()
-        self._read = asyncio.create_task(journal._ask(lambda _store: self._go.wait()))
+        self._read = asyncio.create_task(journal.ask(lambda _store: self._go.wait()))
 
     async def __aenter__(self) -> None:
         """Hand the wait in."""

@@ -1,0 +1,54 @@
+"""One daemon's metrics: a registry of its own, everything that feeds it, and the text that is asked for.
+
+What is counted is told by taps: the journal's (every committed change), the front door's (every call). What simply is
+so is read when it is asked for. No tap waits for anything, and nobody waits for the text: it is made by a thread.
+
+Names and units are Prometheus' (prometheus.io/docs/practices/naming). Every label has a bounded set of values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, generate_latest
+
+from server import VERSION
+from server.metrics.calls import CallMetrics
+from server.metrics.journal import JournalMetrics
+from server.metrics.recovery import RecoveryMetrics
+from server.metrics.states import BackendMetrics, StateMetrics
+
+# They would be a third of the text, and promtool takes their names for mistakes.
+disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations
+
+
+class Metrics:
+    """All of them. To be made before the journal is opened, which it observes.
+
+    ``journal`` is the journal's observer, ``calls`` the front door's tap; ``recovery``, ``backend`` and ``states`` are
+    told by the daemon.
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """``wall`` is the time in seconds since the epoch."""
+        self._registry = CollectorRegistry()
+        self.journal = JournalMetrics(self._registry, wall)
+        self.calls = CallMetrics(self._registry)
+        self.recovery = RecoveryMetrics(self._registry)
+        self.backend = BackendMetrics(self._registry)
+        self.states = StateMetrics(self._registry)
+        build = Gauge(
+            "hookshim_build_info", "Which hookshim this is; always 1.", ["version", "python"], registry=self._registry
+        )
+        build.labels(VERSION, platform.python_version()).set(1)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> str:
+        """All metrics in Prometheus' text format, version 0.0.4. From any thread but the event loop's."""
+        return generate_latest(self._registry).decode()
+
+    async def render(self) -> str:
+        """The same, for the event loop."""
+        return await asyncio.to_thread(self.text)
