@@ -1,0 +1,1 @@
+"""The observer: its process, what it serves over HTTP, and its pages in a browser."""
