@@ -26,17 +26,25 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*containerd/services/events/v1/events.proto\x12\x1d\x63ontainerd.services.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Q\n\x08\x45nvelope\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"p\n\x08TaskExit\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\r\x12-\n\texited_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*containerd/services/events/v1/events.proto\x12\x1d\x63ontainerd.services.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12#\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Q\n\x08\x45nvelope\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"p\n\x08TaskExit\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\r\x12-\n\texited_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12O\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32:.containerd.services.events.v1.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'containerd.services.events.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=137
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=172
-  _globals['_ENVELOPE']._serialized_start=174
-  _globals['_ENVELOPE']._serialized_end=255
-  _globals['_TASKEXIT']._serialized_start=257
-  _globals['_TASKEXIT']._serialized_end=369
+  _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._loaded_options = None
+  _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_PUBLISHREQUEST']._serialized_start=137
+  _globals['_PUBLISHREQUEST']._serialized_end=205
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=207
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=242
+  _globals['_ENVELOPE']._serialized_start=244
+  _globals['_ENVELOPE']._serialized_end=325
+  _globals['_TASKEXIT']._serialized_start=327
+  _globals['_TASKEXIT']._serialized_end=439
+  _globals['_DESCRIPTOR']._serialized_start=442
+  _globals['_DESCRIPTOR']._serialized_end=607
+  _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_start=557
+  _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_end=607
 # @@protoc_insertion_point(module_scope)
