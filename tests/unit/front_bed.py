@@ -15,6 +15,7 @@ from grpc import aio
 from server.backend import LIMITS, Backend, unix_target
 from server.call import Call, Decision, Pass
 from server.front import Gate, GrpcFront
+from server.relay import RelayFront
 
 Context = aio.ServicerContext[bytes, bytes]
 Behaviour = Callable[[Context], Awaitable[None]]
@@ -108,7 +109,7 @@ class Bed:
     backend: Backend
     judge: Judge
     gate: Gate
-    front: GrpcFront
+    front: GrpcFront | RelayFront
     socket: Path
     channel: aio.Channel
 
@@ -177,25 +178,27 @@ class Tap:
         self._sent.append(sent)
 
         async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, keep: bytearray | None) -> None:
-            while data := await source.read(1 << 16):
-                if keep is not None:
-                    keep += data
-                sink.write(data)
-                await sink.drain()
-            sink.close()
+            try:
+                while data := await source.read(1 << 16):
+                    if keep is not None:
+                        keep += data
+                    sink.write(data)
+                    await sink.drain()
+            finally:
+                sink.close()
 
         await asyncio.gather(carry(reader, back, sent), carry(there, writer, None), return_exceptions=True)
 
 
 @asynccontextmanager
-async def running_bed(directory: Path) -> AsyncIterator[Bed]:
+async def running_bed(directory: Path, door: type[GrpcFront | RelayFront] = GrpcFront) -> AsyncIterator[Bed]:
     """Start everything, and end everything; no task of it is left behind."""
     before = asyncio.all_tasks()
     runtime = FakeRuntime(directory / "runtime.sock")
     await runtime.start()
     backend, judge, gate = Backend(runtime.path), Judge(), Gate()
     socket = directory / "front.sock"
-    front = GrpcFront(socket, backend, judge, gate)
+    front = door(socket, backend, judge, gate)
     await front.start()
     channel = client(socket)
     try:

@@ -1,0 +1,230 @@
+"""HTTP/2 frames (RFC 9113, 4 and 6): cut out of a stream of bytes, checked, and made.
+
+Invariant: what `Cutter` gives does not depend on how its bytes were cut when they came. Each frame is whole, HEADERS
+with all their CONTINUATION being one: nothing can be written in between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from server.relay.faults import Code, PeerError
+
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITIZED: Final = 0x20
+
+#: The flags that say what HEADERS hold beside a block, and whether it is all of it.
+_SHAPE: Final = END_HEADERS | PADDED | PRIORITIZED
+
+#: What a client's connection begins with (RFC 9113, 3.4).
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+#: The largest payload until a peer allows more, and the largest it can allow, in bytes (RFC 9113, 4.2).
+DEFAULT_SIZE: Final = 1 << 14
+LARGEST_SIZE: Final = (1 << 24) - 1
+
+#: The largest stream id, window and increment.
+LARGEST: Final = (1 << 31) - 1
+
+#: The most that HEADERS and their CONTINUATION may come to, in bytes: as much as Go's gRPC takes.
+MOST_BLOCK: Final = 16 << 20
+
+_PREFIX = struct.Struct(">HBBBI")
+PREFIX_SIZE: Final = _PREFIX.size
+_NUMBER = struct.Struct(">I")
+
+_unpack = _PREFIX.unpack_from
+
+#: Makes a frame in half of the time that its class takes.
+_made = tuple.__new__
+
+#: The sizes that frames of some types must have.
+_SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+
+#: Types of a connection's frames, and of a stream's; a WINDOW_UPDATE may be either.
+_OF_CONNECTION = frozenset({SETTINGS, PING, GOAWAY})
+_OF_STREAM = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, CONTINUATION})
+
+_WITH_FIELDS = frozenset({HEADERS, CONTINUATION})
+
+
+class Frame(NamedTuple):
+    """A frame: ``raw`` is all of its bytes, ``block`` those of its fields, without padding and priority."""
+
+    kind: int
+    flags: int
+    stream: int
+    raw: bytes
+    block: bytes = b""
+
+    @property
+    def payload(self) -> bytes:
+        """What follows the frame's prefix."""
+        return self.raw[PREFIX_SIZE:]
+
+    @property
+    def data(self) -> bytes:
+        """What DATA carry, without padding. Raises PeerError (PROTOCOL_ERROR)."""
+        return _unpadded(self.payload) if self.flags & PADDED else self.payload
+
+    @property
+    def number(self) -> int:
+        """The number that RST_STREAM (its code) and WINDOW_UPDATE (its increment) consist of."""
+        found: int = _NUMBER.unpack_from(self.raw, PREFIX_SIZE)[0]
+        return found & LARGEST
+
+
+class Cutter:
+    """Cuts what one peer sends into frames."""
+
+    def __init__(self) -> None:
+        #: The largest payload that the peer may send, in bytes.
+        self.largest = DEFAULT_SIZE
+        self._rest: list[bytes] = []
+        self._have = self._need = 0
+        self._opened: list[Frame] = []
+        self._opened_size = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole now. Raises PeerError at the first that breaks the rules."""
+        data = self._joined(data)
+        at, end = 0, len(data)
+        if not end:
+            return
+        self._need = PREFIX_SIZE
+        largest = self.largest + PREFIX_SIZE
+        try:
+            while end - at >= PREFIX_SIZE:
+                high, low, kind, flags, stream = _unpack(data, at)
+                size = (high << 8 | low) + PREFIX_SIZE
+                # What almost all frames are, DATA and whole HEADERS, needs no closer look.
+                plain = kind <= HEADERS and 0 < stream <= LARGEST and size <= largest and not self._opened
+                if not plain:
+                    stream &= LARGEST
+                    self._check(kind, flags, stream, size - PREFIX_SIZE)
+                if size > end - at:
+                    self._need = size
+                    break
+                raw = data[at : at + size]
+                at += size
+                if kind == DATA:
+                    yield _made(Frame, (kind, flags, stream, raw, b""))
+                elif plain and flags & _SHAPE == END_HEADERS:
+                    yield _made(Frame, (kind, flags, stream, raw, raw[PREFIX_SIZE:]))
+                elif kind in _WITH_FIELDS:
+                    if (whole := self._opening(Frame(kind, flags, stream, raw))) is not None:
+                        yield whole
+                else:
+                    yield _made(Frame, (kind, flags, stream, raw, b""))
+        finally:
+            if at < end:
+                self._rest.append(data[at:])
+                self._have = end - at
+
+    def _joined(self, data: bytes) -> bytes:
+        """What there is to be cut. Joined once a frame is whole, not for every piece: a frame may have 16 MiB."""
+        if not self._rest:
+            return data
+        self._rest.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return b""
+        data = b"".join(self._rest)
+        self._rest.clear()
+        return data
+
+    def _check(self, kind: int, flags: int, stream: int, size: int) -> None:
+        if self._opened:
+            if kind != CONTINUATION or stream != self._opened[0].stream:
+                raise PeerError(Code.PROTOCOL_ERROR, "a header block is interrupted by another frame")
+        elif kind == CONTINUATION:
+            raise PeerError(Code.PROTOCOL_ERROR, "a header block is continued that was not begun")
+        if size > self.largest:
+            raise PeerError(Code.FRAME_SIZE_ERROR, f"a frame has {size} bytes, more than the {self.largest} allowed")
+        if (kind in _OF_STREAM and not stream) or (kind in _OF_CONNECTION and stream):
+            raise PeerError(Code.PROTOCOL_ERROR, f"a frame of type {kind} is on stream {stream}")
+        if kind == PUSH_PROMISE:
+            raise PeerError(Code.PROTOCOL_ERROR, "a push was promised, which nobody allows here")
+        if size != _SIZES.get(kind, size) or (kind == GOAWAY and size < 8):  # noqa: PLR2004 - its two numbers
+            raise PeerError(Code.FRAME_SIZE_ERROR, f"a frame of type {kind} has {size} bytes")
+        if kind == SETTINGS and (size % 6 or (flags & ACK and size)):
+            raise PeerError(Code.FRAME_SIZE_ERROR, f"settings have {size} bytes")
+
+    def _opening(self, frame: Frame) -> Frame | None:
+        if not self._opened and frame.flags & END_HEADERS:
+            return frame._replace(block=_block(frame))
+        self._opened.append(frame)
+        self._opened_size += len(frame.raw)
+        if self._opened_size > MOST_BLOCK:
+            raise PeerError(Code.ENHANCE_YOUR_CALM, f"a header block has more than {MOST_BLOCK} bytes")
+        if not frame.flags & END_HEADERS:
+            return None
+        first, *more = self._opened
+        self._opened, self._opened_size = [], 0
+        block = b"".join([_block(first), *(one.payload for one in more)])
+        return Frame(
+            HEADERS, first.flags | END_HEADERS, first.stream, b"".join([first.raw, *(o.raw for o in more)]), block
+        )
+
+
+def _block(frame: Frame) -> bytes:
+    payload = frame.data
+    if not frame.flags & PRIORITIZED:
+        return payload
+    if len(payload) < 5:  # noqa: PLR2004 - a dependency and a weight
+        raise PeerError(Code.FRAME_SIZE_ERROR, "headers are too short for their priority")
+    return payload[5:]
+
+
+def _unpadded(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise PeerError(Code.PROTOCOL_ERROR, "a frame is shorter than its padding")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame's bytes."""
+    size = len(payload)
+    return _PREFIX.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+
+
+def headers(stream: int, block: bytes, *, end: bool) -> bytes:
+    """HEADERS, and CONTINUATION where the block is larger than every peer takes in one frame."""
+    pieces = [block[at : at + DEFAULT_SIZE] for at in range(0, len(block), DEFAULT_SIZE)] or [b""]
+    last = len(pieces) - 1
+    made = []
+    for number, piece in enumerate(pieces):
+        flags = (END_HEADERS if number == last else 0) | (END_STREAM if end and not number else 0)
+        made.append(frame(CONTINUATION if number else HEADERS, flags, stream, piece))
+    return b"".join(made)
+
+
+def reset(stream: int, code: Code) -> bytes:
+    """RST_STREAM."""
+    return frame(RST_STREAM, 0, stream, code.to_bytes(4))
+
+
+def window_update(stream: int, increment: int) -> bytes:
+    """WINDOW_UPDATE, of the connection for stream 0."""
+    return frame(WINDOW_UPDATE, 0, stream, increment.to_bytes(4))
+
+
+def goaway(last: int, code: Code, text: str = "") -> bytes:
+    """GOAWAY: ``last`` is the last stream that is being served; the text is for whoever debugs the client."""
+    return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + text.encode())

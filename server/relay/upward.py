@@ -1,0 +1,228 @@
+"""What the client says: its frames, each to be passed on, held, answered here, or an error.
+
+Invariant: every request's fields reach the backend in their order, or, once some were kept back, in a form of our own
+that needs no table; and every block is decoded, so that the next one can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from server.front.methods import FORWARDED, unimplemented_text
+from server.relay import frames, literals, settings, words
+from server.relay.calls import Ask, Calls, Sent, Stream, granted
+from server.relay.decoder import Decoder
+from server.relay.faults import Code, PeerError
+from server.relay.frames import Cutter, Frame
+from server.relay.held import Event, State, after
+from server.relay.message import MOST_MESSAGE, Reader, Unreadable
+from server.relay.request import Request, parse
+
+#: The most that is held for all decisions of a connection, in bytes.
+MOST_HELD: Final = 4 * MOST_MESSAGE
+
+#: The client's SETTINGS as the backend is to have them.
+rewritten = settings.without_table
+
+
+class Upward:
+    """Reads the client's frames, from the first one."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self.cutter = Cutter()
+        self.decoder = Decoder(parse)
+        #: The largest frame that the client takes, in bytes.
+        self.takes = frames.DEFAULT_SIZE
+        self._greeted = False
+        self._ways = {
+            frames.HEADERS: self._headers,
+            frames.DATA: self._data,
+            frames.WINDOW_UPDATE: self._grants,
+            frames.SETTINGS: self._settings,
+            frames.RST_STREAM: self._reset,
+            frames.PING: self._ping,
+        }
+
+    def take(self, all_of: Iterable[Frame]) -> None:
+        """Take frames. Raises PeerError."""
+        ways, other = self._ways, self._other
+        for frame in all_of:
+            if not self._greeted:
+                if frame.kind != frames.SETTINGS or frame.flags & frames.ACK:
+                    raise PeerError(Code.PROTOCOL_ERROR, "a connection does not begin with settings (RFC 9113, 3.4)")
+                self._greeted = True
+            ways.get(frame.kind, other)(frame)
+
+    def _other(self, frame: Frame) -> None:
+        self._calls.to_backend.append(frame.raw)
+
+    def _headers(self, frame: Frame) -> None:
+        calls, stream = self._calls, frame.stream
+        request = self.decoder.read(frame.block)
+        if stream <= calls.last:
+            self._trailers(frame, request)
+            return
+        if not stream % 2:
+            raise PeerError(Code.PROTOCOL_ERROR, f"a client begins stream {stream} (RFC 9113, 5.1.1)")
+        if calls.leaving:
+            # Not served, and the client knows it by GOAWAY: it makes the call elsewhere.
+            calls.detached = True
+            return
+        calls.last = stream
+        call = Stream(request, sent=bool(frame.flags & frames.END_STREAM), arrived=calls.began)
+        if self._refused(stream, call, request.method):
+            calls.detached = True
+            return
+        calls.streams[stream] = call
+        call.known = calls.lost is None
+        self._forward(frame, request)
+        calls.down.track(stream)
+        calls.opened.append(call)
+        if not call.sent:
+            calls.up.track(stream)
+        if not call.sent and request.method in calls.rules.methods():
+            call.held, call.state, call.reader = True, State.RECEIVING, Reader(request.encoding)
+            calls.up.hold(stream)
+
+    def _refused(self, stream: int, call: Stream, method: str | None) -> bool:
+        """Whether the call was answered here, without anybody being asked."""
+        calls = self._calls
+        if method is None:
+            calls.reset(stream, call, Code.PROTOCOL_ERROR)
+        elif (reason := calls.rules.closed()) is not None:
+            calls.answer(stream, call, words.Status("UNAVAILABLE", reason))
+            # The next calls come on a connection of which the backend knows everything.
+            calls.leave()
+        elif not method.startswith(FORWARDED):
+            calls.answer(stream, call, words.Status("UNIMPLEMENTED", unimplemented_text(method)))
+        elif calls.lost is not None and (call.sent or method not in calls.rules.methods()):
+            calls.answer(stream, call, words.Status("UNAVAILABLE", calls.lost))
+        else:
+            return False
+        return True
+
+    def _forward(self, frame: Frame, request: Request) -> None:
+        raw = frame.raw
+        if self._calls.detached:
+            block = literals.encode(request.fields)
+            raw = frames.headers(frame.stream, block, end=bool(frame.flags & frames.END_STREAM))
+        self._calls.to_backend.append(raw)
+
+    def _trailers(self, frame: Frame, request: Request) -> None:
+        """Fields at the end of a request, which gRPC does not have: not to be mixed up with what is held."""
+        calls, stream = self._calls, frame.stream
+        call = calls.streams.get(stream)
+        if call is not None and not call.sent and not call.undecided and not calls.up.waits(stream):
+            call.sent = bool(frame.flags & frames.END_STREAM)
+            self._forward(frame, request)
+            return
+        calls.detached = True
+        if call is not None:
+            calls.reset(stream, call, Code.PROTOCOL_ERROR)
+        elif stream not in calls.client_ended.streams:
+            raise PeerError(Code.STREAM_CLOSED, f"stream {stream} is over, and begins again (RFC 9113, 5.1.1)")
+
+    def _data(self, frame: Frame) -> None:
+        calls, stream = self._calls, frame.stream
+        call = calls.streams.get(stream)
+        if call is None:
+            self._late(frame)
+            return
+        if call.sent:
+            calls.reset(stream, call, Code.STREAM_CLOSED)
+            calls.up.swallow(frame)
+            return
+        call.sent = bool(frame.flags & frames.END_STREAM)
+        calls.up.data(frame)
+        if call.undecided:
+            self._hold(frame, call)
+
+    def _late(self, frame: Frame) -> None:
+        calls, stream = self._calls, frame.stream
+        if stream > calls.last and not calls.leaving:
+            raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} has data before it began (RFC 9113, 5.1)")
+        if stream > calls.last or stream in calls.client_ended.streams or calls.lost is not None:
+            calls.up.swallow(frame)
+        else:
+            calls.up.data(frame)
+
+    def _hold(self, frame: Frame, call: Stream) -> None:
+        calls, stream = self._calls, frame.stream
+        if calls.up.connection.held > MOST_HELD or calls.up.held(stream) > MOST_MESSAGE + frames.DEFAULT_SIZE:
+            text = "hookshim holds no more than it does of requests that are being decided; try again"
+            calls.answer(stream, call, words.Status("RESOURCE_EXHAUSTED", text))
+            return
+        if call.reader is not None:
+            read = call.reader.feed(frame.data)
+            if isinstance(read, Unreadable):
+                calls.answer(stream, call, words.Status(read.code, read.message))
+                return
+            if read is not None:
+                call.state, call.reader = after(call.state, Event.WHOLE), None
+                calls.happened.append(Ask(stream, call.request, read, call.arrived))
+            elif call.sent:
+                # The backend says what is wrong with it, in its own words.
+                calls.decided(stream, call, Event.NO_MESSAGE)
+                return
+        calls.up.lend(stream)
+
+    def _grants(self, frame: Frame) -> None:
+        calls, stream = self._calls, frame.stream
+        if stream > calls.last and not calls.leaving:
+            raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} has a window before it began (RFC 9113, 5.1)")
+        granted(calls.down, frame, unknown=stream in calls.backend_ended.streams or stream > calls.last)
+
+    def _settings(self, frame: Frame) -> None:
+        calls = self._calls
+        if frame.flags & frames.ACK:
+            self._acknowledged(frame)
+            return
+        found = settings.read(frame.payload)
+        sent = Sent(
+            peers=True, table=settings.HEADER_TABLE_SIZE in found, window=found.get(settings.INITIAL_WINDOW_SIZE)
+        )
+        self.takes = max(self.takes, found.get(settings.MAX_FRAME_SIZE, 0))
+        if calls.lost is None:
+            calls.backend_owes.append(sent)
+            calls.to_backend.append(frames.frame(frames.SETTINGS, 0, 0, rewritten(frame.payload)))
+        else:
+            calls.acknowledge(sent)
+
+    def _acknowledged(self, frame: Frame) -> None:
+        calls = self._calls
+        if not calls.client_owes:
+            raise PeerError(Code.PROTOCOL_ERROR, "settings are acknowledged that nobody has sent")
+        sent = calls.client_owes.popleft()
+        if sent.table:
+            self.decoder.acknowledged()
+        if sent.peers:
+            calls.to_backend.append(frame.raw)
+        else:
+            calls.client_ended.acknowledged()
+        # What may go now goes behind the acknowledgement.
+        if sent.window is not None:
+            calls.up.resized(sent.window)
+
+    def _reset(self, frame: Frame) -> None:
+        calls, stream = self._calls, frame.stream
+        if stream > calls.last:
+            if calls.leaving:
+                return
+            raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} is reset before it began (RFC 9113, 5.1)")
+        call = calls.streams.pop(stream, None)
+        calls.down.drop(stream)
+        if call is not None:
+            if call.undecided:
+                calls.gone(stream, call)
+            calls.left(call)
+            calls.up.drop(stream)
+        if stream not in calls.client_ended.streams and stream not in calls.backend_ended.streams:
+            calls.to_backend.append(frame.raw)
+
+    def _ping(self, frame: Frame) -> None:
+        if self._calls.lost is None:
+            self._calls.to_backend.append(frame.raw)
+        elif not frame.flags & frames.ACK:
+            self._calls.to_client.append(frames.frame(frames.PING, frames.ACK, 0, frame.payload))

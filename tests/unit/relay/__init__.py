@@ -1,0 +1,1 @@
+"""Tests of the relay, server/relay: its parts alone, and the front door that they make."""
