@@ -6,16 +6,20 @@ The socket is there from the start and says why it cannot serve yet; it serves o
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import math
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from server import VERSION
+from server.admin.reachability import Reachability
+from server.admin.server import AdminServer
+from server.admin.service import Daemon as AdminDaemon
 from server.backend import Backend
 from server.clock import SystemClock
 from server.config import Config
@@ -29,14 +33,19 @@ from server.handlers.sleep import SleepHandler
 from server.handlers.tcp import TcpHandler
 from server.intercept import Interception
 from server.lock import StateLock
-from server.metrics import Counter, served
+from server.metrics import Metrics
+from server.metrics.calls import CountedInterceptor
 from server.native.caller import Caller
+from server.notify import Manager
+from server.observe.supervisor import observed
+from server.relay import RelayFront
 from server.rules import HooksDirectory
 from server.runtime import CriRuntime
-from server.watch import ExitWatch
+from server.sinks.bus import bus_sink
+from server.traces import traces
+from server.upkeep import clear_output, follow, not_yet, recover, retain
 from shim.actions import ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
 from shim.engine import Engine
-from shim.errors import HookshimError, JournalUnavailableError, RuntimeCallError
 from shim.failpoints import Failpoints
 from shim.journal import Journal
 from shim.plan import Settings
@@ -45,18 +54,6 @@ from shim.store import FILE
 from shim.tools import Tools
 
 log = structlog.get_logger(__name__)
-
-#: Seconds before each look for what the last daemon's end has cut off: the runtime takes its time to give a start up.
-_LOOKS = (0.0, 2.0, 10.0, 60.0)
-
-#: Seconds between two batches of old records, so that commits get between them; and between two rounds.
-_BATCH_PAUSE, _RETENTION_PAUSE = 0.1, 600.0
-
-#: Seconds between two looks whether the rules are others.
-_RULES_PAUSE = 0.5
-
-#: Seconds between two looks at what runs and what has ended, for the postStop hooks.
-_ADOPT_PAUSE = 60.0
 
 
 def run(config: Config) -> int:
@@ -67,9 +64,17 @@ def run(config: Config) -> int:
     """
     # The journal holds what handlers said: nobody else's business, whatever the directory's mode is one day.
     os.umask(0o077)
-    with StateLock(config.state_dir):
-        asyncio.run(_serve(config))
+    with StateLock(config.state_dir), asyncio.Runner(loop_factory=_loop_of(config)) as runner:
+        runner.run(_serve(config))
     return 0
+
+
+def _loop_of(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The event loop that is made for relaying, where there is one; else the standard one, which is the reference's."""
+    if config.front == "relay" and importlib.util.find_spec("uvloop") is not None:
+        make: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+        return make
+    return None
 
 
 async def _serve(config: Config) -> None:
@@ -77,31 +82,39 @@ async def _serve(config: Config) -> None:
     if armed := failpoints.describe():
         log.warning("failpoints are armed: this daemon will end or hang on purpose", failpoints=armed)
     stop = _stop_signals()
+    manager = Manager.of(os.environ)
     rules = HooksDirectory(config.hooks_dir)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rules.ask)
     rules.load()
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         keep_corrupt = config.on_corrupt == "refuse"
-        journal = await Journal.open(config.state_dir / FILE, clock.wall, keep_corrupt=keep_corrupt)
+        metrics = Metrics(clock.wall)
+        journal = await Journal.open(
+            config.state_dir / FILE, clock.wall, keep_corrupt=keep_corrupt, observer=metrics.journal
+        )
         stack.push_async_callback(journal.close)
         client, backend = Backend(config.containerd), Backend(config.containerd)
         stack.push_async_callback(client.close)
         stack.push_async_callback(backend.close)
         runtime = CriRuntime(client)
         native = NativeExec(Caller(client), config.state_dir / "exec")
-        await _clear_output(journal, native)
+        await clear_output(journal, native)
         reach = Reach(config.reach.hosts, config.reach.cidrs)
+        traced = traces(config.traces.endpoint)
+        stack.push_async_callback(traced.close)
         engine = Engine(
             Tools(
                 runtime=runtime,
-                handlers={
-                    ExecAction: ExecHandler(runtime, native),
-                    HttpGetAction: HttpHandler(reach, runtime.ready),
-                    TcpSocketAction: TcpHandler(reach),
-                    SleepAction: SleepHandler(),
-                    RunAction: RunHandler(),
-                },
+                handlers=traced.handlers(
+                    {
+                        ExecAction: ExecHandler(runtime, native),
+                        HttpGetAction: HttpHandler(reach, runtime.ready),
+                        TcpSocketAction: TcpHandler(reach),
+                        SleepAction: SleepHandler(),
+                        RunAction: RunHandler(),
+                    }
+                ),
                 rules=rules,
                 journal=journal,
                 clock=clock,
@@ -110,31 +123,64 @@ async def _serve(config: Config) -> None:
                 announce=_announce,
             )
         )
-        stack.enter_context(served(config.metrics_port, _counters(journal, rules)))
-        gate = Gate(_not_yet(config, "starting"))
+        gate = Gate(not_yet(config, "starting"))
         ensure = config.kubelet_prestop == "ensure"
-        front = GrpcFront(config.listen, backend, Interception(engine, runtime, ensure_kubelet=ensure), gate)
-        _make_directory(config.listen.parent)
-        await front.start()
-        log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
-        recovery = asyncio.create_task(_recover(config, engine, client, runtime, gate), name="recovery")
+        interception = CountedInterceptor(
+            traced.interceptor(Interception(engine, runtime, ensure_kubelet=ensure)), metrics.calls
+        )
+        door = RelayFront if config.front == "relay" else GrpcFront
+        front = door(config.listen, backend, interception, gate, metrics.calls)
+        _tell_states(metrics, gate, front, journal, rules)
+        admin = AdminServer(
+            AdminDaemon(
+                config=config,
+                engine=engine,
+                runtime=runtime,
+                journal=journal,
+                gate=gate,
+                reachability=Reachability(client, clock.wall),
+                rules=lambda: len(rules.rules),
+                metrics=metrics.render,
+                started_at=clock.wall(),
+            )
+        )
+        await _listen(config, front, admin)
+        await stack.enter_async_context(observed(config))
+        recovery = asyncio.create_task(
+            recover(config, engine, client, runtime, gate, manager, metrics), name="recovery"
+        )
         background = {
             recovery,
-            asyncio.create_task(_retain(journal, clock, config.retention_hours), name="retention"),
-            asyncio.create_task(_follow(rules, engine, clock), name="rules"),
+            asyncio.create_task(retain(journal, clock, config.retention_hours), name="retention"),
+            asyncio.create_task(follow(rules, engine, clock), name="rules"),
+            asyncio.create_task(metrics.backend.follow(client.states()), name="backend"),
+            asyncio.create_task(admin.follow(), name="admin"),
+            asyncio.create_task(manager.watch(config.listen, config.containerd), name="watchdog"),
         }
+        if config.events.containerd and not config.events.kubeconfig:
+            bus = bus_sink(config, Caller(client), journal.ask)
+            background.add(asyncio.create_task(bus.run(), name="event bus"))
         await asyncio.wait({recovery, asyncio.create_task(stop.wait(), name="signals")}, return_when="FIRST_COMPLETED")
         if recovery.done():
             recovery.result()
         await stop.wait()
         log.info("shutting down", drain_seconds=config.drain_seconds)
+        manager.stopping(config.drain_seconds)
         for task in background:
             task.cancel()
         await asyncio.wait(background)
         # What runs in a container after that goes on there, and the next daemon waits for it.
         asyncio.get_running_loop().call_later(config.drain_seconds, native.leave)
-        await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds))
+        await asyncio.gather(front.stop(config.drain_seconds), engine.drain(config.drain_seconds), admin.stop())
     log.info("stopped")
+
+
+async def _listen(config: Config, front: GrpcFront | RelayFront, admin: AdminServer) -> None:
+    """Open the front door, which there has to be, and the admin socket, which there need not be."""
+    _make_directory(config.listen.parent)
+    await front.start()
+    log.info("listening", version=VERSION, socket=str(config.listen), containerd=str(config.containerd))
+    await admin.start()
 
 
 def _make_directory(directory: Path) -> None:
@@ -154,104 +200,30 @@ def _settings(config: Config) -> Settings:
     )
 
 
-async def _recover(config: Config, engine: Engine, client: Backend, runtime: CriRuntime, gate: Gate) -> None:
-    """Reconcile, however long containerd takes to answer, let the callers in, and clear up."""
-
-    def report(reason: str) -> None:
-        gate.reason = _not_yet(config, reason)
-
-    def again(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("recovery is not done; trying again", attempt=state.attempt_number, reason=str(error))
-        if isinstance(error, JournalUnavailableError):
-            # What was open is not known, but no container may wait for a disk to be stopped.
-            gate.reason = None
-        elif gate.reason is not None:
-            report(str(error))
-
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError | JournalUnavailableError)),
-        wait=wait_exponential(0.1, max=10),
-        after=again,
-    ):
-        with attempt:
-            if gate.reason is not None:
-                await client.wait_until_reachable(report=report)
-            resumed = await engine.recover()
-    gate.reason = None
-    log.info("serving", resumed_containers=resumed)
-    # Only now: an ended container with open work is recovery's.
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_clear_up(runtime), name="clear up")
-        group.create_task(ExitWatch(client, runtime, engine).run(), name="watch")
-
-
-def _counters(journal: Journal, rules: HooksDirectory) -> dict[str, Counter]:
-    return {
-        "hookshim_journals_set_aside": Counter(
-            "Journals that were found damaged and set aside since the start.", lambda: journal.set_aside
-        ),
-        "hookshim_rule_reloads": Counter("Changes of the node's rules that were taken over.", lambda: rules.reloads),
-        "hookshim_rule_reload_failures": Counter(
-            "Changes of the node's rules that were refused.", lambda: rules.failures
-        ),
-    }
-
-
-async def _clear_output(journal: Journal, native: NativeExec) -> None:
-    """Remove what hooks have written that nobody waits for any more."""
-    try:
-        work = await journal.open_work()
-    except JournalUnavailableError:
-        return
-    open_deliveries = (delivery for _, deliveries in work for delivery in deliveries if delivery.state.open)
-    native.clear([(delivery.id, delivery.attempts) for delivery in open_deliveries])
-
-
-async def _follow(rules: HooksDirectory, engine: Engine, clock: SystemClock) -> None:
-    """Take changed rules over; what runs already gets the postStop hooks that they declare.
-
-    Now and then it is looked at in any case: an event that was lost, or a state that came late, delays a postStop by
-    that much and no more.
-    """
-    async with asyncio.TaskGroup() as group:
-        group.create_task(rules.watch(), name="watch the rules")
-        generation, looked = rules.generation, clock.boottime()
-        while True:
-            await asyncio.sleep(_RULES_PAUSE)
-            if generation != rules.generation or clock.boottime() - looked > _ADOPT_PAUSE:
-                now = rules.generation
-                try:
-                    await engine.adopt()
-                    generation, looked = now, clock.boottime()
-                except HookshimError as error:
-                    log.warning("the postStop hooks of running containers cannot be looked for", reason=str(error))
-
-
-async def _retain(journal: Journal, clock: SystemClock, hours: float) -> None:
-    """Delete what ended more than ``hours`` ago, a little at a time."""
-    while True:
-        pause = _RETENTION_PAUSE
-        try:
-            if await journal.expire(clock.wall() - hours * 3600):
-                pause = _BATCH_PAUSE
-        except JournalUnavailableError as error:
-            log.warning("old records cannot be deleted now", error=str(error))
-        await asyncio.sleep(pause)
-
-
-async def _clear_up(runtime: CriRuntime) -> None:
-    """Delete the tasks of starts that the last daemon's end cut off, also of containers that have no record."""
-    for pause in _LOOKS:
-        await asyncio.sleep(pause)
-        try:
-            await runtime.clear_leftovers()
-        except RuntimeCallError as error:
-            log.warning("cannot look for what cut-off starts left behind", error=str(error))
-
-
-def _not_yet(config: Config, reason: str) -> str:
-    return f"hookshim at {config.listen} does not serve yet: {reason}"
+def _tell_states(
+    metrics: Metrics, gate: Gate, front: GrpcFront | RelayFront, journal: Journal, rules: HooksDirectory
+) -> None:
+    """Have the metrics read what these know of themselves."""
+    states = metrics.states
+    states.gauge("hookshim_serving", "Whether calls are let in (1) or not yet (0).", lambda: gate.reason is None)
+    states.counter(
+        "hookshim_journals_set_aside_total",
+        "Journals that were found damaged and set aside since the start.",
+        lambda: journal.set_aside,
+    )
+    states.gauge("hookshim_rules", "The node's rules in force.", lambda: len(rules.rules))
+    states.counter(
+        "hookshim_rule_reloads_total", "Changes of the node's rules that were taken over.", lambda: rules.reloads
+    )
+    states.counter(
+        "hookshim_rule_reload_failures_total", "Changes of the node's rules that were refused.", lambda: rules.failures
+    )
+    states.gauge(
+        "hookshim_rules_last_reload_successful",
+        "Whether the node's rules in force are those of its files (1), or older ones since those are refused (0).",
+        lambda: not rules.last_error,
+    )
+    metrics.calls.watch(lambda: front.in_flight)
 
 
 def _announce(event: Event) -> None:
@@ -262,8 +234,8 @@ def _announce(event: Event) -> None:
         pod=event.container.pod,
         namespace=event.container.namespace,
         uid=event.container.uid,
-        container=event.container.name,
-        container_id=event.container.id,
+        container=event.container.id,
+        container_name=event.container.name,
         field_path=event.field_path,
     )
 
