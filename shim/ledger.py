@@ -33,6 +33,7 @@ class Ledger:
         self._tools = tools
         self._owed: tuple[Change, ...] = ()
         self._paying: asyncio.Task[None] | None = None
+        self._hanging: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
@@ -78,8 +79,12 @@ class Ledger:
         async with self._writing:
             self.owe(*changes)
             paying = self._pay_now()
+            if paying is self._hanging:
+                # It has been waited for once: a stop has many records, and only one grace.
+                return
             await asyncio.wait({paying}, timeout=PATIENCE)
             if not paying.done():
+                self._hanging = paying
                 log.error("the journal does not answer: going on without waiting for the record", seconds=PATIENCE)
 
     async def _pay(self) -> None:
