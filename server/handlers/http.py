@@ -24,6 +24,9 @@ from shim.errors import RuntimeCallError
 from shim.ports import Attempt
 from shim.records import Hook, Outcome
 
+#: Seconds for which the node's certificates are taken to be the same.
+_CERTIFICATES_SECONDS = 60.0
+
 #: Whether the sandbox of an id is ready (CRI ``SANDBOX_READY``). Raises RuntimeCallError.
 Ready = Callable[[str], Awaitable[bool]]
 
@@ -57,6 +60,8 @@ class HttpHandler:
         self._ready = ready
         self._user_agent = user_agent
         self._body_seconds = body_seconds
+        self._certificates: tuple[float, ssl.SSLContext] | None = None
+        self._reading = asyncio.Lock()
 
     async def deliver(self, attempt: Attempt) -> Outcome:
         """Send the request; any response is a success, whatever its status, unless the hook expects certain ones.
@@ -68,8 +73,7 @@ class HttpHandler:
             raise TypeError(f"an httpGet handler was given {type(action).__name__}")
         try:
             target, addresses = await self._target(action, attempt)
-            # Its store of certificates takes milliseconds to read.
-            tls = await asyncio.to_thread(ssl.create_default_context) if action.url else False
+            tls = await self._verifying() if action.url else False
             # Closed with everything in it after each attempt: no connection, cookie or address outlives it.
             async with aiohttp.ClientSession(
                 connector=connector(addresses, tls),
@@ -87,6 +91,14 @@ class HttpHandler:
         except (DeliveryError, UnresolvedError) as error:
             text = texts.failed(action, attempt.container.ref, str(error))
             return Outcome(error=text, permanent=isinstance(error, RefusedError))
+
+    async def _verifying(self) -> ssl.SSLContext:
+        """TLS by the node's certificates, which are read now and then: that takes a processor's time."""
+        now = asyncio.get_running_loop().time()
+        async with self._reading:
+            if self._certificates is None or now - self._certificates[0] > _CERTIFICATES_SECONDS:
+                self._certificates = now, await asyncio.to_thread(ssl.create_default_context)
+            return self._certificates[1]
 
     async def find(self, attempt: Attempt) -> Outcome | None:
         """None: a request ends with the process that made it, and is made again."""
