@@ -13,8 +13,8 @@ from server.backend import Backend
 
 _VERSION: Final = "/runtime.v1.RuntimeService/Version"
 
-#: Seconds that a runtime may take to answer: somebody waits for it.
-_TIMEOUT: Final = 2.0
+#: Seconds that a runtime may take to answer: somebody waits for it, and no longer than 2 s (``server.observe.core``).
+_TIMEOUT: Final = 0.8
 
 #: Seconds between two looks that nobody has asked for.
 _PAUSE: Final = 5.0

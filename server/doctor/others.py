@@ -52,6 +52,7 @@ def http_listener(config: Config) -> Iterator[Finding]:
         yield problem(name, f"{config.http.listen} does not answer: {why}", advice)
         return
     if alive != http.HTTPStatus.OK:
+        advice = "it is there, and the daemon does not answer it: see the daemon's own lines above, and its log"
         yield problem(name, f"{config.http.listen} answers /healthz with {alive}", advice)
     elif ready != http.HTTPStatus.OK:
         yield warning(name, f"{config.http.listen} is there, and says: {reason}", "see the daemon's own lines above")

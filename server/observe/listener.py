@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from server.config import Config
@@ -31,10 +32,16 @@ log = structlog.get_logger(__name__)
 
 HttpAddress = Path | tuple[str, int]
 
+#: Connections that have not asked for anything yet.
+Silent = set[web.RequestHandler]
+
 #: Connections at a time; one more is closed at once.
 MOST_CONNECTIONS: Final = 128
 
 _BACKLOG: Final = 64
+
+#: Seconds within which a connection has to ask for something: one that says nothing takes another's place.
+_FIRST_WORDS: Final = 5.0
 
 #: The socket's: it shows what handlers said.
 _MODE: Final = 0o600
@@ -60,8 +67,11 @@ async def serve(config: Config, address: HttpAddress) -> None:
     feed = Feed(reader, core)
     pages = Pages(config, reader, core, feed)
     logging.getLogger("aiohttp.server").addFilter(_is_news)
+    app = site(pages, core, feed, on_tcp=not isinstance(address, Path))
+    silent: Silent = set()
+    app.middlewares.insert(0, _noting(silent))
     runner = web.AppRunner(
-        site(pages, core, feed, on_tcp=not isinstance(address, Path)),
+        app,
         access_log=None,
         handler_cancellation=True,
         shutdown_timeout=_FAREWELL,
@@ -69,7 +79,7 @@ async def serve(config: Config, address: HttpAddress) -> None:
     await runner.setup()
     place = _place(address)
     try:
-        await _listen(runner, address, place)
+        await _listen(runner, address, place, silent)
     finally:
         place.release()
         await runner.cleanup()
@@ -77,7 +87,18 @@ async def serve(config: Config, address: HttpAddress) -> None:
         core.close()
 
 
-async def _listen(runner: web.AppRunner, address: HttpAddress, place: _Place) -> None:
+def _noting(silent: Silent) -> Middleware:
+    """Notes each connection that has asked for something."""
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        silent.discard(request.protocol)
+        return await handler(request)
+
+    return note
+
+
+async def _listen(runner: web.AppRunner, address: HttpAddress, place: _Place, silent: Silent) -> None:
     told: set[str] = set()
 
     def again(state: RetryCallState) -> None:
@@ -95,7 +116,7 @@ async def _listen(runner: web.AppRunner, address: HttpAddress, place: _Place) ->
         wait=wait_exponential(_PAUSE, max=_LONGEST_PAUSE),
         before_sleep=again,
     )
-    listening: asyncio.Server = await trying(_begin, runner, place)
+    listening: asyncio.Server = await trying(_begin, runner, place, silent)
     name = listening.sockets[0].getsockname()
     log.info("HTTP is served", listen=_text(name[:2] if isinstance(name, tuple) else address))
     try:
@@ -104,13 +125,13 @@ async def _listen(runner: web.AppRunner, address: HttpAddress, place: _Place) ->
         listening.close()
 
 
-async def _begin(runner: web.AppRunner, place: _Place) -> asyncio.Server:
+async def _begin(runner: web.AppRunner, place: _Place, silent: Silent) -> asyncio.Server:
     made = place.take()
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
     try:
-        return await asyncio.get_running_loop().create_server(_Bounded(server), sock=made, backlog=_BACKLOG)
+        return await asyncio.get_running_loop().create_server(_Bounded(server, silent), sock=made, backlog=_BACKLOG)
     except BaseException:
         made.close()
         place.release()
@@ -120,8 +141,9 @@ async def _begin(runner: web.AppRunner, place: _Place) -> asyncio.Server:
 class _Bounded:
     """Makes the protocol of each new connection."""
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, silent: Silent) -> None:
         self._server = server
+        self._silent = silent
         self._coming = 0
 
     def __call__(self) -> asyncio.Protocol:
@@ -129,8 +151,18 @@ class _Bounded:
             return _Full()
         # A crowd is accepted at once, before the server has counted the first of it.
         self._coming += 1
-        asyncio.get_running_loop().call_soon(self._came)
-        return self._server()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._came)
+        made = self._server()
+        self._silent.add(made)
+        loop.call_later(_FIRST_WORDS, self._leave_if_silent, made)
+        return made
+
+    def _leave_if_silent(self, made: web.RequestHandler) -> None:
+        if made in self._silent:
+            self._silent.discard(made)
+            if made.transport is not None:
+                made.transport.abort()
 
     def _came(self) -> None:
         self._coming -= 1

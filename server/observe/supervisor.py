@@ -96,4 +96,7 @@ async def _end(process: Process) -> None:
                 await process.wait()
                 return
         process.kill()
-    await process.wait()
+    # One that hangs in the disk ends when the disk lets it; nobody waits for that.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            await process.wait()

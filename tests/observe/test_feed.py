@@ -102,6 +102,14 @@ def test_connections_are_bounded_and_come_free_again(asked: Observer) -> None:
     until(answered, "there is room again")
 
 
+def test_a_connection_that_asks_for_nothing_makes_room(asked: Observer) -> None:
+    """Nobody can take the pages from everybody by being there."""
+    address = ("127.0.0.1", urlsplit(asked.url).port or 0)
+    with socket.create_connection(address, timeout=PATIENCE) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\n")
+        assert _answer(silent) == b""
+
+
 def _answer(connection: socket.socket) -> bytes:
     try:
         return connection.recv(64)
