@@ -174,17 +174,24 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sockets_of_their_own(self) -> Self:
-        if pair := _same(self.listen, self.containerd, self.admin):
+        if pair := _same(_sockets(self.model_dump())):
             raise PydanticCustomError("one_socket", "{pair} are the same socket", {"pair": " and ".join(pair)})
         return self
 
 
-def _same(*sockets: Path) -> tuple[str, str] | None:
-    """Which two of ``_SOCKETS`` are one, also by another name (/var/run).
+def _sockets(values: Mapping[str, Any]) -> dict[str, Path]:
+    """Every setting of ``values`` that is a socket, by its path; defaults for what is not there."""
+    found = {name: Path(values.get(name, Config.model_fields[name].default)) for name in _SOCKETS}
+    http = values.get("http", {}).get("listen", "")
+    return found | ({"http.listen": Path(http)} if http.startswith("/") else {})
+
+
+def _same(sockets: Mapping[str, Path]) -> tuple[str, str] | None:
+    """Which two are one, also by another name (/var/run).
 
     In front of itself hookshim would replace containerd's socket.
     """
-    for (name, path), (other, other_path) in combinations(zip(_SOCKETS, sockets, strict=True), 2):
+    for (name, path), (other, other_path) in combinations(sockets.items(), 2):
         if os.path.realpath(path) == os.path.realpath(other_path):
             return name, other
     return None
@@ -274,8 +281,8 @@ def load(
         config = Config.model_validate(merged)
     except ValidationError:
         # Every value was checked alone: what is left is the sockets.
-        paths = {name: Path(merged.get(name, Config.model_fields[name].default)) for name in _SOCKETS}
-        pair = _same(*paths.values()) or _SOCKETS[:2]
+        paths = _sockets(merged)
+        pair = _same(paths) or _SOCKETS[:2]
         which = ", ".join(f"{name} from {sources[name]}" for name in pair)
         found_text = toml.found(str(paths[pair[0]]))
         problems.append(f"{pair[0]} and {pair[1]} are the same socket, {found_text} ({which}); expected two")

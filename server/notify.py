@@ -62,6 +62,7 @@ class Manager:
         self._again: asyncio.TimerHandle | None = None
         self._status = ""
         self._serving = ""
+        self._refusal: str | None = None
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Self:
@@ -141,7 +142,11 @@ class Manager:
             self._again = asyncio.get_running_loop().call_later(_FULL_PAUSE, self._send)
             return
         except OSError as error:
-            log.warning("the service manager cannot be told", fields=sorted(self._due), reason=error.strerror)
+            if error.strerror != self._refusal:
+                log.warning("the service manager cannot be told", fields=sorted(self._due), reason=error.strerror)
+            self._refusal = error.strerror
+        else:
+            self._refusal = None
         self._due.clear()
 
 

@@ -269,4 +269,4 @@ class Event:
     @property
     def field_path(self) -> str:
         """The part of the pod that the event is about (Kubernetes ObjectReference.fieldPath)."""
-        return f"spec.containers{{{self.container.name}}}"
+        return f"spec.containers{{{self.container.name}}}" if self.container != NODE else ""

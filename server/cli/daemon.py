@@ -48,6 +48,8 @@ def serve(context: click.Context) -> None:
     logger = structlog.stdlib.get_logger("server.cli")
     if os.geteuid() != 0:
         logger.warning("not running as root: containerd's socket and exec hooks usually need it")
+    # gRPC need not be told of processes that are started: they run other programs. It logs lines of its own over it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # Here, because the other commands need neither gRPC nor the time it takes to load.
     from server import daemon  # noqa: PLC0415  # see above
 

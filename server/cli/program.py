@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from server import VERSION, config
@@ -40,6 +42,10 @@ for _command in (
 
 def main() -> None:
     """Run the command line and exit."""
+    for word in sys.argv[1:]:
+        # Python stands what is not UTF-8 for by characters that no other text may have.
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            ending.fail(ValueError(f"the argument {word!r} is not UTF-8"), ending.USAGE)
     try:
         cli(prog_name="hookshim")
     except (config.ConfigError, RulesError) as error:

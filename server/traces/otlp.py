@@ -37,6 +37,9 @@ _QUEUE, _BATCH, _PAUSE = 2048, 256, 1000
 #: Seconds for one request, and for the last ones when the daemon ends.
 _REQUEST, _CLOSE = 5.0, 1.0
 
+#: Seconds between two lines about a collector that does not take what it is sent.
+_SELDOM: Final = 600.0
+
 _KINDS: Final[dict[type[Action], str]] = {
     ExecAction: "exec",
     HttpGetAction: "httpGet",
@@ -46,12 +49,28 @@ _KINDS: Final[dict[type[Action], str]] = {
 }
 
 
+class _Seldom(logging.Filter):
+    """Lets a line through, and then none for a while: a collector that is away stays away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be logged."""
+        if record.created < self._next:
+            return False
+        self._next = record.created + _SELDOM
+        return True
+
+
 class OtlpTraces:
     """Implements server.traces.Traces. ``endpoint`` is the collector's, as ``http://127.0.0.1:4318``."""
 
     def __init__(self, endpoint: str) -> None:
         # It would say so for every span that it drops, and every time that it tries again.
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").addFilter(_Seldom())
         url = endpoint if endpoint.endswith(_PATH) else endpoint.rstrip("/") + _PATH
         resource = Resource.create({"service.name": "hookshim", "service.version": VERSION})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)

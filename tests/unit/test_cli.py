@@ -31,6 +31,13 @@ def test_options_are_taken_before_and_after_the_command_and_the_later_wins(tmp_p
         assert len(json.loads(answer(tmp_path, *words))) == 3
 
 
+def test_an_argument_that_is_not_text_is_refused(tmp_path: Path, state_dir: Path) -> None:
+    """A shell passes any bytes on; nothing could be looked up or written down by them."""
+    refused = run(tmp_path, "deliveries", "show", os.fsdecode(b"\xff"), "--state-dir", state_dir)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "hookshim: the argument '\\udcff' is not UTF-8\n"
+
+
 def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path) -> None:
     """What it prints can be used as the file, and gives the same values."""
     file = tmp_path / "my config.toml"

@@ -421,6 +421,13 @@ def test_one_socket_for_both_is_refused_also_by_another_name(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("other", ["listen", "containerd", "admin"])
+def test_http_is_served_at_nobody_elses_socket(tmp_path: Path, other: str) -> None:
+    """The observer takes a socket that nobody serves for a left-over: containerd's is one while it restarts."""
+    (problem,) = problems(tmp_path, options={other: "/run/a.sock", "http.listen": "/run/a.sock"})
+    assert problem.startswith(f'{other} and http.listen are the same socket, "/run/a.sock"')
+
+
 def test_a_configuration_does_not_change() -> None:
     """It is frozen, and strict also for code that builds one."""
     with pytest.raises(ValidationError, match="frozen"):
