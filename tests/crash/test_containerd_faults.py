@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pytest
 
+from server.admin.client import AdminClient
 from shim.failpoints import Failpoint
 from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
@@ -55,6 +56,8 @@ RECOVERY = (
 )
 
 RETRY = (Failpoint.HOOK_POSTPONED, Failpoint.HOOK_SENT)
+
+OWNER = (Failpoint.OWNER_ACCEPT, Failpoint.OWNER_ACCEPTED)
 
 #: Whether containerd is back before hookshim takes its next step, or hookshim takes it without containerd.
 Back = Literal["at once", "later"]
@@ -126,7 +129,7 @@ def told(call: Future[None]) -> str:
 
 def test_every_failpoint_is_here() -> None:
     """A step that is added without a test of containerd's death is found here."""
-    assert {*UNFORWARDED_START, *ANSWERED_START, *STOP, *RECOVERY, *RETRY} == set(Failpoint)
+    assert {*UNFORWARDED_START, *ANSWERED_START, *STOP, *RECOVERY, *RETRY, *OWNER} == set(Failpoint)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,6 +233,33 @@ def test_an_accepted_stop_is_finished(
         assert words.index("preStop ends") < words.index("TERM")
     until(lambda: ended(stage, way, container), "the call is answered when it is made again")
     assert len(stage.daemon.deliveries()) == 1
+
+
+@pytest.mark.parametrize("back", BACK)
+@pytest.mark.parametrize("point", OWNER)
+def test_what_the_owner_skips_is_skipped_while_containerd_is_away(
+    node: Node, tmp_path: Path, point: Failpoint, back: Back, receiver: Receiver
+) -> None:
+    """It is the journal's to know, and the stop goes on as soon as there is somebody to stop."""
+    stage = node.stage
+    receiver.hang("/drain")
+    container = stage.container({"preStop": http_hook(receiver, "/drain")})
+    stage.cri.start(container)
+    stage.log.wait_for("started")
+    with Hold(point, tmp_path) as hold:
+        stage.daemon.restart(hold.env)
+        stop = later(stage.cri.stop, container, 60)
+        receiver.wait_for("/drain")
+        with AdminClient(stage.daemon.admin) as admin:
+            skip = later(admin.skip, stage.daemon.deliveries()[0]["id"], "it hangs")
+            hold.wait()
+            node.fall(hold, back, stop)
+            skip.result(60)
+        assert told(stop) in ("OK", "UNAVAILABLE")
+        until(lambda: node.state(container) == "CONTAINER_EXITED", "the accepted stop is finished", 60)
+        [delivery] = node.settled()
+    assert (delivery["state"], delivery["error"]) == ("skipped", "skipped by the owner: it hangs")
+    assert stage.log.words().count("TERM") == 1
 
 
 def end(stage: Stage, way: str, container: str) -> None:
