@@ -73,6 +73,10 @@ class NotOursError(Exception):
     """The pid is not, or not surely, the exec's process; nothing was signalled. The message says what differs."""
 
 
+class GoneError(NotOursError):
+    """It has ended by itself."""
+
+
 class Held:
     """An exec's process, held: whatever its pid becomes later, this is it. Use as a context manager."""
 
@@ -85,11 +89,12 @@ class Held:
         self._descriptors: dict[int, int] = {}
 
     def __enter__(self) -> Self:
-        """Take hold of it. Raises NotOursError if it is gone, began at another time, or is not in the container."""
+        """Take hold of it. Raises GoneError, NotOursError if it began at another time or is not in the container."""
         process = self._hold(self.pid)
         self._cgroups = cgroups(self._init_pid)
-        if process is None:
-            raise NotOursError(f"process {self.pid} is gone")
+        if process is None or (process.started == self._started and process.state in _ENDED):
+            self.close()
+            raise GoneError(f"process {self.pid} is gone")
         problem = ""
         if process.started != self._started:
             problem = f"process {self.pid} began at {process.started}, the hook's at {self._started}"

@@ -273,6 +273,9 @@ class Run:
                 if again is None or not again.running or again.pid != pid:
                     return True
                 killed = await asyncio.to_thread(held.kill)
+        except processes.GoneError:
+            # The runtime is about to know it, too.
+            return True
         except processes.NotOursError as error:
             log.warning("a hook that is cancelled was not killed", exec=self._ref.id, reason=str(error))
             return False

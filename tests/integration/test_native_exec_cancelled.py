@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import signal
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -15,7 +17,7 @@ from server.handlers import native
 from server.handlers.native import NativeExec
 from server.native import processes
 from server.native.caller import Caller
-from server.native.execs import ExecRef, Execs
+from server.native.execs import ExecRef, Execs, Seen
 from server.native.processes import Held, NotOursError
 from shim.records import Execution, Stage
 from tests.integration.native_exec_bed import SHARED, Bed, Stepped, ended
@@ -217,4 +219,36 @@ async def test_a_hook_that_is_cancelled_before_it_is_started_never_is(bed: Bed, 
     assert not await known(bed)
     if step != "before.start":
         assert bed.log == []
+    await backend.close()
+
+
+class Dying(Execs):
+    """Whose exec is killed by somebody else just after it was seen to run, once it is to be."""
+
+    doomed = False
+
+    async def look(self, ref: ExecRef) -> Seen | None:
+        """The real look."""
+        seen = await super().look(ref)
+        if self.doomed and ref.id and seen is not None and seen.running:
+            self.doomed = False
+            began = processes.started(seen.pid) or 0
+            os.kill(seen.pid, signal.SIGKILL)
+            until(lambda: not processes.runs(seen.pid, began), "it is killed")
+        return seen
+
+
+async def test_a_hook_that_ends_while_it_is_being_ended_leaves_nothing(bed: Bed) -> None:
+    """Neither in containerd nor in its directory."""
+    backend = Backend(bed.containerd.socket)
+    handler = NativeExec(Caller(backend), bed.outputs)
+    execs = Dying(Caller(backend))
+    handler._execs = execs
+    command = bed.attempt("sh", "-c", f"echo >>{SHARED}/log; exec sleep {FOREVER}")
+    task = asyncio.create_task(handler.deliver(command))
+    await asyncio.to_thread(until, lambda: bed.log, "the hook has begun")
+    execs.doomed = True
+    await cancelled(task)
+    assert not await known(bed)
+    assert list(bed.outputs.iterdir()) == []
     await backend.close()

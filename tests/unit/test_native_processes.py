@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.native import processes
-from server.native.processes import Held, NotOursError
+from server.native.processes import GoneError, Held, NotOursError, started
 from server.native.run import exec_name
 from tests.support.waiting import PATIENCE, until
 
@@ -113,6 +113,15 @@ def test_a_process_that_is_gone_is_not_held() -> None:
     gone.wait(PATIENCE)
     with pytest.raises(NotOursError, match="is gone"), Held(gone.pid, 1, os.getpid()):
         pytest.fail("it is held")
+
+
+def test_a_process_that_has_ended_and_is_not_reaped_is_not_held() -> None:
+    """It is still there for its parent alone."""
+    ended = subprocess.Popen(["true"])
+    until(lambda: not alive(ended.pid), "it has ended")
+    with pytest.raises(GoneError), Held(ended.pid, started(ended.pid), os.getpid()):
+        pytest.fail("it is held")
+    ended.wait(PATIENCE)
 
 
 def test_a_container_that_is_gone_has_no_processes(leader: subprocess.Popen[bytes]) -> None:
