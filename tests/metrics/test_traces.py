@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import MakeHookshim
 from tests.metrics import OBEDIENT
@@ -18,10 +19,6 @@ from tests.support.receiver import Receiver
 from tests.support.stage import KEY, exec_hook, http_hook
 from tests.support.waiting import until
 from tests.wire import cri_pb2 as cri
-
-pytest.importorskip("opentelemetry.sdk", reason="hookshim[otlp] is not installed")
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span

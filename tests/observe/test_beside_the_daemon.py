@@ -218,3 +218,27 @@ def test_a_daemon_whose_containerd_is_away_is_alive_and_not_ready(
     assert status == 503
     assert "does not serve yet" in reason
     assert "hookshim does not serve yet." in get(daemon, "/")[1]
+
+
+def test_a_containerd_that_hangs_is_not_taken_for_a_daemon_that_does(
+    new_containerd: Callable[[], PrivateContainerd], hookshim: MakeHookshim
+) -> None:
+    """Whoever restarts what is not healthy must not restart hookshim for it; the page says who does not answer."""
+    containerd = new_containerd()
+    daemon = hookshim(containerd, env={"HOOKSHIM_HTTP_LISTEN": "127.0.0.1:0"})
+    host, _, port = where(daemon).rpartition(":")
+
+    def asked(path: str) -> tuple[int, str]:
+        connection = HTTPConnection(host, int(port), timeout=PATIENCE)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, body
+
+    os.kill(containerd.pid, signal.SIGSTOP)
+    try:
+        until(lambda: "containerd" in asked("/")[1] and "DEADLINE_EXCEEDED" in asked("/")[1], "the page says it")
+        assert asked("/healthz") == (200, "ok\n")
+    finally:
+        os.kill(containerd.pid, signal.SIGCONT)
