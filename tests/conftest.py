@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.containerd import PrivateContainerd, check_name
 from tests.support.cri import unique
 from tests.support.hookshimd import Hookshim
 from tests.support.network import node_address
 from tests.support.receiver import Receiver
+
+# How long an example takes says how busy the machine is; a run that hangs is ended by pytest-timeout.
+settings.register_profile("hookshim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hookshim")
 
 #: The version of the machine's own packages (Debian 12), which is in every run.
 BASE = "1.6"
