@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from server.front.methods import UNARY
 from server.relay import frames, literals, words
 from server.relay.faults import Code, PeerError
 from server.relay.fence import MOST, Fence
@@ -150,19 +149,18 @@ class Calls:
 
     def answered(self, call: Stream, code: str) -> None:
         """A call is over, with this status of the backend's."""
-        method = call.request.method or ""
-        if call.added is None or not (call.held or method in UNARY):
+        if call.added is None or not (call.held or call.request.unary):
             self.over(call, code)
         else:
-            self.happened.append(Over(method, code, call.added + self.rules.clock() - self.began))
+            added = call.added + self.rules.clock() - self.began
+            self.happened.append(Over(call.request.method or "", code, added))
 
     def sent(self) -> None:
         """What came with the last bytes was taken, and goes on now."""
-        if self.opened:
-            spent = self.rules.clock() - self.began
-            for call in self.opened:
-                call.added = spent
-            self.opened.clear()
+        spent = self.rules.clock() - self.began
+        for call in self.opened:
+            call.added = spent
+        self.opened.clear()
 
     def left(self, call: Stream) -> None:
         """A call is over because its client has left it: before its deadline, or at it."""

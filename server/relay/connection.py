@@ -83,10 +83,11 @@ class _Peer(asyncio.Protocol):
 
     def write(self, data: bytes) -> int:
         """Write; how much is waiting to be written then."""
-        if self.transport is None or self.transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
             return 0
-        self.transport.write(data)
-        return self.transport.get_write_buffer_size()
+        transport.write(data)
+        return transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close it when all is written."""
@@ -283,16 +284,17 @@ class Connection:
         if to_backend:
             self._backend.write(to_backend)
         for each in happened:
-            if isinstance(each, Ask):
+            if isinstance(each, Over):
+                self._tap.ended(*each)
+            elif isinstance(each, Ask):
                 name = f"decide {each.request.method}"
                 self._tasks[each.stream] = self._loop.create_task(self._decide(each), name=name)
-            elif isinstance(each, Over):
-                self._tap.ended(each.method, each.code, each.added)
             elif (task := self._tasks.pop(each.stream, None)) is not None:
                 task.cancel()
         if self._pair.over and self._closing is None:
             self._closing = self._loop.call_later(LINGER, self.client.close)
-        self._changed(self)
+        if happened or self.ended:
+            self._changed(self)
 
     async def _decide(self, ask: Ask) -> None:
         decision = await self._decision(ask)

@@ -27,6 +27,12 @@ DEFAULT_LIMIT = 4096
 #: What an entry counts beside its name and value (RFC 7541, 4.1), in bytes.
 _OVERHEAD = 32
 
+#: An index that goes on in the bytes behind it.
+_LONG_INDEX = 0xFF
+
+#: The static table's length, and more than any of its entries counts, in bytes; a literal of one byte counts less.
+_STATICS, _LARGEST_STATIC = len(STATIC), 128
+
 #: What is remembered: so many blocks of at most so many bytes.
 _MEMO_BLOCKS, _MEMO_BYTES = 128, 512
 
@@ -42,7 +48,9 @@ class Decoder(Generic[_T]):
 
     def __init__(self, parse: Callable[[tuple[Field, ...]], _T], limit: int = DEFAULT_LIMIT) -> None:
         self._parse = parse
-        self._entries: deque[Field] = deque()
+        #: The table, by how many fields were inserted before; and how many were, and how many of them are gone.
+        self._entries: dict[int, Field] = {}
+        self._inserted = self._oldest = 0
         self._used = 0
         #: What the encoder has set, and what it has agreed to.
         self._size = limit
@@ -77,12 +85,17 @@ class Decoder(Generic[_T]):
 
     def _fields(self, block: bytes) -> tuple[tuple[Field, ...], bool]:
         fields: list[Field] = []
-        at = size = 0
+        at, end, size = 0, len(block), 0
+        # A byte stands for an entry of a table at most: of a block that is short enough nothing has to be added up.
+        large = end * max(self._size, _LARGEST_STATIC) > MOST_FIELDS
         changed = False
-        while at < len(block):
+        while at < end:
             byte = block[at]
             if byte & 0x80:
-                index, at = number(block, at, 0x7F)
+                if byte == _LONG_INDEX:
+                    index, at = number(block, at, 0x7F)
+                else:
+                    index, at = byte & 0x7F, at + 1
                 field = self._entry(index)
             elif byte & 0x40:
                 field, at = self._literal(block, at, 0x3F)
@@ -95,21 +108,30 @@ class Decoder(Generic[_T]):
                 continue
             else:
                 field, at = self._literal(block, at, 0x0F)
-            size += len(field[0]) + len(field[1]) + _OVERHEAD
-            if size > MOST_FIELDS:
-                raise PeerError(Code.ENHANCE_YOUR_CALM, f"the headers of a request are more than {MOST_FIELDS} bytes")
             fields.append(field)
+            if large:
+                size += len(field[0]) + len(field[1]) + _OVERHEAD
+                if size > MOST_FIELDS:
+                    text = f"the headers of a request are more than {MOST_FIELDS} bytes"
+                    raise PeerError(Code.ENHANCE_YOUR_CALM, text)
         return tuple(fields), changed
 
     def _entry(self, index: int) -> Field:
-        if 0 < index <= len(STATIC):
+        if index > _STATICS:
+            # The newest one comes first.
+            found = self._entries.get(self._inserted - (index - _STATICS))
+            if found is not None:
+                return found
+        elif index:
             return STATIC[index - 1]
-        if index and index - len(STATIC) <= len(self._entries):
-            return self._entries[index - len(STATIC) - 1]
         raise PeerError(Code.COMPRESSION_ERROR, f"a header block refers to {index}, which is in no table")
 
     def _literal(self, block: bytes, at: int, most: int) -> tuple[Field, int]:
-        index, at = number(block, at, most)
+        index = block[at] & most
+        if index == most:
+            index, at = number(block, at, most)
+        else:
+            at += 1
         if index:
             name = self._entry(index)[0]
         else:
@@ -119,9 +141,11 @@ class Decoder(Generic[_T]):
 
     def _insert(self, field: Field) -> bool:
         before = len(self._entries)
+        self._entries[self._inserted] = field
+        self._inserted += 1
         self._used += len(field[0]) + len(field[1]) + _OVERHEAD
-        self._entries.appendleft(field)
-        self._evict()
+        if self._used > self._size:
+            self._evict()
         return bool(before or self._entries)
 
     def _resize(self, size: int) -> bool:
@@ -134,7 +158,8 @@ class Decoder(Generic[_T]):
 
     def _evict(self) -> None:
         while self._used > self._size:
-            name, value = self._entries.pop()
+            name, value = self._entries.pop(self._oldest)
+            self._oldest += 1
             self._used -= len(name) + len(value) + _OVERHEAD
 
 

@@ -6,10 +6,10 @@ that disobeys has broken its connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from server.relay import frames, literals, request, settings
+from server.relay import frames, literals, plain, request, settings
 from server.relay.calls import Calls, Sent, granted
 from server.relay.decoder import Decoder
 from server.relay.faults import Code, PeerError
@@ -24,10 +24,14 @@ _STATUSES: dict[int, str] = {Code.CANCEL: "CANCELLED", Code.ENHANCE_YOUR_CALM: "
 
 
 class Downward:
-    """Reads the backend's frames, from the first one. ``decoder`` is told how large its table may be."""
+    """Reads the backend's frames, from the first one. ``decoder`` is told how large its table may be.
 
-    def __init__(self, calls: Calls, decoder: Decoder[Request]) -> None:
+    ``short``: take the short way where it can be taken.
+    """
+
+    def __init__(self, calls: Calls, decoder: Decoder[Request], *, short: bool) -> None:
         self._calls = calls
+        self._short = self._passes if short else None
         self._decoder = decoder
         self._statuses = Decoder(request.status, 0)
         self.cutter = Cutter()
@@ -45,15 +49,20 @@ class Downward:
             frames.GOAWAY: self._leaves,
         }
 
-    def take(self, all_of: Iterable[Frame]) -> None:
-        """Take frames. Raises PeerError."""
+    def take(self, data: bytes) -> None:
+        """Take what has come. Raises PeerError."""
         ways, other = self._ways, self._other
-        for frame in all_of:
+        for frame in self.cutter.feed(data, self._short):
             if not self.greeted:
                 if frame.kind != frames.SETTINGS or frame.flags & frames.ACK:
                     raise PeerError(Code.PROTOCOL_ERROR, "its connection does not begin with settings")
                 self.greeted = True
             ways.get(frame.kind, other)(frame)
+
+    def _passes(self, data: bytes, at: int) -> int:
+        if not self.greeted or self._resize_owed:
+            return at
+        return plain.downward(self._calls, self._statuses.read, self._ends, data, at, self.cutter.largest)
 
     def _other(self, frame: Frame) -> None:
         self._calls.to_client.append(frame.raw)

@@ -7,7 +7,7 @@ with all their CONTINUATION being one: nothing can be written in between.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from server.relay.faults import Code, PeerError
@@ -29,9 +29,6 @@ END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 PRIORITIZED: Final = 0x20
 
-#: The flags that say what HEADERS hold beside a block, and whether it is all of it.
-_SHAPE: Final = END_HEADERS | PADDED | PRIORITIZED
-
 #: What a client's connection begins with (RFC 9113, 3.4).
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -49,10 +46,8 @@ _PREFIX = struct.Struct(">HBBBI")
 PREFIX_SIZE: Final = _PREFIX.size
 _NUMBER = struct.Struct(">I")
 
+#: Reads a prefix: the size's first two bytes and its third, type, flags, stream (with a bit that means nothing).
 _unpack = _PREFIX.unpack_from
-
-#: Makes a frame in half of the time that its class takes.
-_made = tuple.__new__
 
 #: The sizes that frames of some types must have.
 _SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
@@ -90,6 +85,10 @@ class Frame(NamedTuple):
         return found & LARGEST
 
 
+#: Takes what it can of whole frames in these bytes, from this place on; says where it stopped.
+Passes = Callable[[bytes, int], int]
+
+
 class Cutter:
     """Cuts what one peer sends into frames."""
 
@@ -101,37 +100,35 @@ class Cutter:
         self._opened: list[Frame] = []
         self._opened_size = 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole now. Raises PeerError at the first that breaks the rules."""
+    def feed(self, data: bytes, passes: Passes | None = None) -> Iterator[Frame]:
+        """The frames that are whole now. Raises PeerError at the first that breaks the rules.
+
+        ``passes`` is asked first wherever a frame begins: what it takes is not given here.
+        """
         data = self._joined(data)
         at, end = 0, len(data)
         if not end:
             return
         self._need = PREFIX_SIZE
-        largest = self.largest + PREFIX_SIZE
         try:
-            while end - at >= PREFIX_SIZE:
-                high, low, kind, flags, stream = _unpack(data, at)
-                size = (high << 8 | low) + PREFIX_SIZE
-                # What almost all frames are, DATA and whole HEADERS, needs no closer look.
-                plain = kind <= HEADERS and 0 < stream <= LARGEST and size <= largest and not self._opened
-                if not plain:
-                    stream &= LARGEST
-                    self._check(kind, flags, stream, size - PREFIX_SIZE)
-                if size > end - at:
-                    self._need = size
+            while True:
+                if passes is not None and not self._opened:
+                    at = passes(data, at)
+                if end - at < PREFIX_SIZE:
                     break
-                raw = data[at : at + size]
-                at += size
-                if kind == DATA:
-                    yield _made(Frame, (kind, flags, stream, raw, b""))
-                elif plain and flags & _SHAPE == END_HEADERS:
-                    yield _made(Frame, (kind, flags, stream, raw, raw[PREFIX_SIZE:]))
-                elif kind in _WITH_FIELDS:
-                    if (whole := self._opening(Frame(kind, flags, stream, raw))) is not None:
-                        yield whole
-                else:
-                    yield _made(Frame, (kind, flags, stream, raw, b""))
+                high, low, kind, flags, stream = _unpack(data, at)
+                stream &= LARGEST
+                size = high << 8 | low
+                self._check(kind, flags, stream, size)
+                if size + PREFIX_SIZE > end - at:
+                    self._need = size + PREFIX_SIZE
+                    break
+                frame = Frame(kind, flags, stream, data[at : at + PREFIX_SIZE + size])
+                at += PREFIX_SIZE + size
+                if kind not in _WITH_FIELDS:
+                    yield frame
+                elif (whole := self._opening(frame)) is not None:
+                    yield whole
         finally:
             if at < end:
                 self._rest.append(data[at:])

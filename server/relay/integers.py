@@ -42,7 +42,10 @@ def number(block: bytes, at: int, most: int) -> tuple[int, int]:
 
 def length(block: bytes, at: int) -> tuple[int, int]:
     """Where the string at ``at`` begins and ends, its length aside. Raises PeerError (COMPRESSION_ERROR)."""
-    size, start = number(block, at, _SEVEN_BITS)
+    if at < len(block) and block[at] & _SEVEN_BITS < _SEVEN_BITS:
+        size, start = block[at] & _SEVEN_BITS, at + 1
+    else:
+        size, start = number(block, at, _SEVEN_BITS)
     if start + size > len(block):
         raise PeerError(Code.COMPRESSION_ERROR, "a header block is cut off in a string")
     return start, start + size

@@ -41,38 +41,31 @@ class Lane:
         self.out = out
         self.back = back
         self.connection = Window(DEFAULT_WINDOW)
-        self._initial = DEFAULT_WINDOW
-        self._windows: dict[int, Window] = {}
-        self._queues: dict[int, deque[Item]] = {}
-        self._waiting: set[int] = set()
+        #: What the window of a stream begins with, and those of the streams that are not over.
+        self.initial = DEFAULT_WINDOW
+        self.windows: dict[int, Window] = {}
+        #: What is held, by stream; and the streams that wait for a decision, be anything of them held or not.
+        self.queues: dict[int, deque[Item]] = {}
+        self.waiting: set[int] = set()
         self._last: set[int] = set()
         self._undecided = 0
 
-    @property
-    def queued(self) -> bool:
-        """Whether anything waits for room or a decision."""
-        return bool(self._queues)
-
     def tracks(self, stream: int) -> bool:
         """Whether there is a ledger for this stream."""
-        return stream in self._windows
-
-    def waits(self, stream: int) -> bool:
-        """Whether anything of this stream waits."""
-        return stream in self._queues
+        return stream in self.windows
 
     def held(self, stream: int) -> int:
         """Bytes of a tracked stream that wait."""
-        window = self._windows.get(stream)
+        window = self.windows.get(stream)
         return window.held if window else 0
 
     def track(self, stream: int) -> None:
         """A stream begins: keep the ledger of its window, to know what there is room for once something is held."""
-        self._windows[stream] = Window(self._initial)
+        self.windows[stream] = Window(self.initial)
 
     def hold(self, stream: int) -> None:
         """Let nothing of this stream through until `release`."""
-        self._waiting.add(stream)
+        self.waiting.add(stream)
 
     def release(self, stream: int) -> None:
         """What was held goes on, as there is room."""
@@ -83,7 +76,7 @@ class Lane:
         """DATA of the sender. Raises PeerError if it sends more than it may."""
         size = len(frame.raw) - frames.PREFIX_SIZE
         stream, connection = frame.stream, self.connection
-        window = self._windows.get(stream)
+        window = self.windows.get(stream)
         if not connection.held and not connection.debt and (window is None or window.settled) and self._free(stream):
             connection.room -= size
             if connection.room < 0:
@@ -96,15 +89,15 @@ class Lane:
         self._comes(stream, size)
         if size > len(payload):
             self._drops(stream, size - len(payload))
-        if stream in self._waiting:
+        if stream in self.waiting:
             self._undecided += len(payload)
         self._queue(stream, Chunk(payload, bool(frame.flags & frames.END_STREAM)))
         self._pump()
 
     def frames(self, stream: int, raw: bytes) -> None:
         """Other frames of a stream, whole: they go on behind its DATA."""
-        if stream in self._queues:
-            self._queues[stream].append(raw)
+        if stream in self.queues:
+            self.queues[stream].append(raw)
         else:
             self.out.append(raw)
 
@@ -117,17 +110,17 @@ class Lane:
 
     def finish(self, stream: int) -> None:
         """The sender has ended this stream: no ledger of it is needed once all has gone on."""
-        if stream in self._queues:
+        if stream in self.queues:
             self._last.add(stream)
         else:
-            self._windows.pop(stream, None)
+            self.windows.pop(stream, None)
 
     def drop(self, stream: int) -> None:
         """Nothing of this stream that is held will go on, and the sender has the connection's window back for it."""
         self._decided(stream)
         self._last.discard(stream)
-        self._windows.pop(stream, None)
-        queue = self._queues.pop(stream, ())
+        self.windows.pop(stream, None)
+        queue = self.queues.pop(stream, ())
         if size := sum(len(item.payload) for item in queue if isinstance(item, Chunk) and not item.own):
             self._drops(stream, size)
         self._pump()
@@ -144,8 +137,8 @@ class Lane:
         What waits for room is not lent for: a slow receiver slows its sender down.
         """
         self._grant(0, self.connection.lends(self._undecided))
-        if stream in self._waiting:
-            window = self._windows[stream]
+        if stream in self.waiting:
+            window = self.windows[stream]
             self._grant(stream, window.lends(window.held))
 
     def granted(self, stream: int, size: int, raw: bytes) -> None:
@@ -153,34 +146,34 @@ class Lane:
 
         Raises PeerError for a window too large.
         """
-        if not stream and self.connection.settled and not self._queues:
+        if not stream and self.connection.settled and not self.queues:
             self.connection.granted(size)
             self.back.append(raw)
             return
-        window = self._windows.get(stream) if stream else self.connection
+        window = self.windows.get(stream) if stream else self.connection
         told = size if window is None else window.granted(size)
         if raw and told == size:
             self.back.append(raw)
         elif raw:
             self._grant(stream, told)
-        if self._queues:
+        if self.queues:
             self._pump()
 
     def resized(self, initial: int) -> None:
         """The receiver has set the size that its streams' windows begin with."""
-        for window in self._windows.values():
-            window.resized(initial - self._initial)
-        self._initial = initial
+        for window in self.windows.values():
+            window.resized(initial - self.initial)
+        self.initial = initial
         self._pump()
 
     def _queue(self, stream: int, item: Item) -> None:
-        self._queues.setdefault(stream, deque()).append(item)
+        self.queues.setdefault(stream, deque()).append(item)
 
     def _comes(self, stream: int, size: int) -> None:
         self.connection.comes(size)
         self._check()
-        if stream in self._windows:
-            self._windows[stream].comes(size)
+        if stream in self.windows:
+            self.windows[stream].comes(size)
 
     def _check(self) -> None:
         if self.connection.view < 0:
@@ -188,27 +181,27 @@ class Lane:
 
     def _drops(self, stream: int, size: int) -> None:
         self._grant(0, self.connection.drops(size))
-        if stream in self._windows:
-            self._grant(stream, self._windows[stream].drops(size))
+        if stream in self.windows:
+            self._grant(stream, self.windows[stream].drops(size))
 
     def _grant(self, stream: int, size: int) -> None:
         if size:
             self.back.append(frames.window_update(stream, size))
 
     def _decided(self, stream: int) -> None:
-        if stream in self._waiting:
-            self._waiting.discard(stream)
-            self._undecided -= self._windows[stream].held
+        if stream in self.waiting:
+            self.waiting.discard(stream)
+            self._undecided -= self.windows[stream].held
 
     def _free(self, stream: int) -> bool:
-        return stream not in self._queues and stream not in self._waiting
+        return stream not in self.queues and stream not in self.waiting
 
     def _pump(self) -> None:
-        for stream in [each for each in self._queues if each not in self._waiting]:
-            self._send(stream, self._queues[stream])
+        for stream in [each for each in self.queues if each not in self.waiting]:
+            self._send(stream, self.queues[stream])
 
     def _send(self, stream: int, queue: deque[Item]) -> None:
-        window = self._windows.get(stream)
+        window = self.windows.get(stream)
         while queue:
             item = queue[0]
             if isinstance(item, bytes):
@@ -228,13 +221,13 @@ class Lane:
             if whole:
                 queue.popleft()
                 if item.end:
-                    self._windows.pop(stream, None)
+                    self.windows.pop(stream, None)
             else:
                 queue[0] = replace(item, payload=item.payload[size:])
-        del self._queues[stream]
+        del self.queues[stream]
         if stream in self._last:
             self._last.discard(stream)
-            self._windows.pop(stream, None)
+            self.windows.pop(stream, None)
 
     def _spend(self, item: Chunk, size: int, window: Window) -> None:
         if item.own:

@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 
 class Pair:
-    """One client's connection and the backend's for it."""
+    """One client's connection and the backend's for it.
 
-    def __init__(self, rules: Rules) -> None:
+    ``short``: what is plain goes the short way (`server.relay.plain`); without it the same comes out, later.
+    """
+
+    def __init__(self, rules: Rules, *, short: bool = True) -> None:
         self._calls = Calls(rules)
-        self._upward = Upward(self._calls)
-        self._downward = Downward(self._calls, self._upward.decoder)
+        self._upward = Upward(self._calls, short=short)
+        self._downward = Downward(self._calls, self._upward.decoder, short=short)
         self._preface = b""
+        self._begun = False
         self._greeted = False
 
     @property
@@ -46,7 +50,8 @@ class Pair:
     @property
     def over(self) -> bool:
         """Whether the client was told to leave, and nothing of its calls is left."""
-        return self._calls.leaving and not self._calls.streams and not self._calls.down.queued
+        calls = self._calls
+        return calls.leaving and not calls.streams and not calls.down.queues
 
     @property
     def lost(self) -> bool:
@@ -57,10 +62,10 @@ class Pair:
         """Take what the client has sent. Raises PeerError: then `fail` is to be called."""
         calls, upward = self._calls, self._upward
         calls.began = calls.rules.clock()
-        if len(self._preface) < len(frames.PREFACE):
+        if not self._begun:
             data = self._begin(data)
         upward.cutter.largest = self._downward.takes
-        upward.take(upward.cutter.feed(data))
+        upward.take(data)
         if calls.lost is not None and calls.last:
             calls.leave()
 
@@ -69,7 +74,7 @@ class Pair:
         downward = self._downward
         self._calls.began = self._calls.rules.clock()
         downward.cutter.largest = self._upward.takes
-        downward.take(downward.cutter.feed(data))
+        downward.take(data)
 
     def decided(self, stream: int, decision: Decision) -> None:
         """A call that was asked about is decided; too late, if it is over."""
@@ -125,20 +130,18 @@ class Pair:
     def taken(self) -> tuple[bytes, bytes, list[Happening]]:
         """What is to be written to the client and to the backend, and to be done, since the last time."""
         calls = self._calls
-        calls.sent()
+        if calls.opened:
+            calls.sent()
         if not self._greeted and calls.to_client:
             self._greeted = True
             if calls.to_client[0][3] != frames.SETTINGS:
                 # A server's first frame (RFC 9113, 3.4); the backend's follow it.
                 calls.client_owes.appendleft(Sent(peers=False))
                 calls.to_client.insert(0, frames.frame(frames.SETTINGS, 0, 0))
-        to_client = b"".join(calls.to_client)
-        to_backend = b"" if calls.lost is not None else b"".join(calls.to_backend)
-        happened = calls.happened[:]
-        calls.to_client.clear()
-        calls.to_backend.clear()
+        to_backend = _all_of(calls.to_backend)
+        happened = calls.happened.copy()
         calls.happened.clear()
-        return to_client, to_backend, happened
+        return _all_of(calls.to_client), b"" if calls.lost is not None else to_backend, happened
 
     def _begin(self, data: bytes) -> bytes:
         missing = len(frames.PREFACE) - len(self._preface)
@@ -146,5 +149,15 @@ class Pair:
         if not frames.PREFACE.startswith(self._preface):
             raise PeerError(Code.PROTOCOL_ERROR, "this is not the beginning of HTTP/2 (RFC 9113, 3.4)")
         if len(self._preface) == len(frames.PREFACE):
+            self._begun = True
             self._calls.to_backend.append(frames.PREFACE)
         return data[missing:]
+
+
+def _all_of(pieces: list[bytes]) -> bytes:
+    """What is in the list, which is empty then."""
+    if not pieces:
+        return b""
+    joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    return joined

@@ -6,11 +6,10 @@ that needs no table; and every block is decoded, so that the next one can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-from server.front.methods import FORWARDED, unimplemented_text
-from server.relay import frames, literals, settings, words
+from server.front.methods import unimplemented_text
+from server.relay import frames, literals, plain, settings, words
 from server.relay.calls import Ask, Calls, Sent, Stream, granted
 from server.relay.decoder import Decoder
 from server.relay.faults import Code, PeerError
@@ -27,10 +26,11 @@ rewritten = settings.without_table
 
 
 class Upward:
-    """Reads the client's frames, from the first one."""
+    """Reads the client's frames, from the first one. ``short``: take the short way where it can be taken."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, *, short: bool) -> None:
         self._calls = calls
+        self._short = self._passes if short else None
         self.cutter = Cutter()
         self.decoder = Decoder(parse)
         #: The largest frame that the client takes, in bytes.
@@ -45,15 +45,20 @@ class Upward:
             frames.PING: self._ping,
         }
 
-    def take(self, all_of: Iterable[Frame]) -> None:
-        """Take frames. Raises PeerError."""
+    def take(self, data: bytes) -> None:
+        """Take what has come. Raises PeerError."""
         ways, other = self._ways, self._other
-        for frame in all_of:
+        for frame in self.cutter.feed(data, self._short):
             if not self._greeted:
                 if frame.kind != frames.SETTINGS or frame.flags & frames.ACK:
                     raise PeerError(Code.PROTOCOL_ERROR, "a connection does not begin with settings (RFC 9113, 3.4)")
                 self._greeted = True
             ways.get(frame.kind, other)(frame)
+
+    def _passes(self, data: bytes, at: int) -> int:
+        if not self._greeted:
+            return at
+        return plain.upward(self._calls, self.decoder.read, self._begins, data, at, self.cutter.largest)
 
     def _other(self, frame: Frame) -> None:
         self._calls.to_backend.append(frame.raw)
@@ -70,21 +75,27 @@ class Upward:
             # Not served, and the client knows it by GOAWAY: it makes the call elsewhere.
             calls.detached = True
             return
+        if self._begins(stream, request, bool(frame.flags & frames.END_STREAM)):
+            self._forward(frame, request)
+
+    def _begins(self, stream: int, request: Request, sent: bool) -> bool:  # noqa: FBT001 - called for each call
+        """A call begins; whether its fields are to go on."""
+        calls = self._calls
         calls.last = stream
-        call = Stream(request, sent=bool(frame.flags & frames.END_STREAM), arrived=calls.began)
+        call = Stream(request, sent, arrived=calls.began)
         if self._refused(stream, call, request.method):
             calls.detached = True
-            return
+            return False
         calls.streams[stream] = call
         call.known = calls.lost is None
-        self._forward(frame, request)
         calls.down.track(stream)
         calls.opened.append(call)
-        if not call.sent:
+        if not sent:
             calls.up.track(stream)
-        if not call.sent and request.method in calls.rules.methods():
-            call.held, call.state, call.reader = True, State.RECEIVING, Reader(request.encoding)
-            calls.up.hold(stream)
+            if request.method in calls.rules.methods():
+                call.held, call.state, call.reader = True, State.RECEIVING, Reader(request.encoding)
+                calls.up.hold(stream)
+        return True
 
     def _refused(self, stream: int, call: Stream, method: str | None) -> bool:
         """Whether the call was answered here, without anybody being asked."""
@@ -95,7 +106,7 @@ class Upward:
             calls.answer(stream, call, words.Status("UNAVAILABLE", reason))
             # The next calls come on a connection of which the backend knows everything.
             calls.leave()
-        elif not method.startswith(FORWARDED):
+        elif not call.request.forwarded:
             calls.answer(stream, call, words.Status("UNIMPLEMENTED", unimplemented_text(method)))
         elif calls.lost is not None and (call.sent or method not in calls.rules.methods()):
             calls.answer(stream, call, words.Status("UNAVAILABLE", calls.lost))
@@ -114,7 +125,7 @@ class Upward:
         """Fields at the end of a request, which gRPC does not have: not to be mixed up with what is held."""
         calls, stream = self._calls, frame.stream
         call = calls.streams.get(stream)
-        if call is not None and not call.sent and not call.undecided and not calls.up.waits(stream):
+        if call is not None and not call.sent and not call.undecided and stream not in calls.up.queues:
             call.sent = bool(frame.flags & frames.END_STREAM)
             self._forward(frame, request)
             return

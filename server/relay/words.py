@@ -29,7 +29,7 @@ NAMES: Final = {b"%d" % number: name for name, number in CODES.items()}
 #: What every answer begins with.
 BEGIN: Final[Fields] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
-_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 
 #: grpc's peers may agree, in their SETTINGS, to send binary values as they are, behind this (gRPC, proposal G1).
@@ -42,7 +42,7 @@ _PLAIN = frozenset(range(0x20, 0x7F)) - {ord("%")}
 def timeout(value: bytes) -> float | None:
     """A ``grpc-timeout`` in seconds; None if it is none, which the backend says in its own words."""
     found = _TIMEOUT.fullmatch(value)
-    return int(found[1]) * _UNITS[found[2].decode()] if found else None
+    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def percent_encoded(message: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from h2.settings import SettingCodes
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from server.call import Answer, Decision, Pass, Refusal
 from server.relay import upward
+from server.relay.calls import Rules
 from server.relay.faults import Code, PeerError
 from server.relay.message import framed
+from server.relay.pair import Pair
 from server.relay.settings import without_table
 from tests.unit.relay.wire import HELD, PLAIN, Wire
 
@@ -177,9 +180,9 @@ def test_held_bytes_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
 class Stress:
     """Calls of all kinds, in any order, between peers that read when they like and whose settings change."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, made: Callable[[Rules], Pair] = Pair) -> None:
         self.chance = random.Random(seed)
-        self.wire = Wire(self.chance.choice([1 << 30, 4096, 500]))
+        self.wire = Wire(self.chance.choice([1 << 30, 4096, 500]), made)
         self.wire.runtime.whole = lambda stream: self.wire.answer(stream, self.wire.runtime.streams[stream].body)
         #: How each call is to end: body and status; None if it was reset.
         self.wanted: dict[int, tuple[bytes, str] | None] = {}

@@ -141,13 +141,13 @@ class Peer:
 
 
 class Wire:
-    """A client, a pair, a runtime. ``cut`` is the size of the pieces that everything comes in."""
+    """A client, a pair, a runtime. ``cut``: the size of the pieces that everything comes in; ``made`` makes a pair."""
 
-    def __init__(self, cut: int = 1 << 30) -> None:
+    def __init__(self, cut: int = 1 << 30, made: Callable[[Rules], Pair] = Pair) -> None:
         self.cut = cut
         self.closed: str | None = None
         self.now = 0.0
-        self.pair = Pair(Rules(lambda: frozenset({HELD}), lambda: self.closed, lambda: self.now))
+        self.pair = made(Rules(lambda: frozenset({HELD}), lambda: self.closed, lambda: self.now))
         self.client, self.runtime = Peer(client=True), Peer(client=False)
         self.asks: list[Ask] = []
         self.leaves: list[int] = []

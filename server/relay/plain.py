@@ -1,0 +1,167 @@
+"""The short way, for what almost all bytes are: frames of the commonest kinds that go on as they came, in one piece.
+
+Invariant: what it leaves behind, in the ledgers as on the wire, is what the long way (`upward`, `downward`) would
+have. At the first frame that is not plain, or not whole, it stops, and the long way takes that one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from server.relay.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    LARGEST,
+    PADDED,
+    PING,
+    PREFIX_SIZE,
+    PRIORITIZED,
+    WINDOW_UPDATE,
+)
+
+if TYPE_CHECKING:
+    from server.relay.calls import Calls
+    from server.relay.lane import Lane
+    from server.relay.request import Request
+
+#: A frame's prefix, and with it the number that follows in a WINDOW_UPDATE.
+_prefix: Final = struct.Struct(">HBBBI").unpack_from
+_number: Final = struct.Struct(">I").unpack_from
+
+#: The flags that say what HEADERS hold beside a block, and whether it is all of it.
+_SHAPE: Final = END_HEADERS | PADDED | PRIORITIZED
+
+_PING_SIZE: Final = 8 + PREFIX_SIZE
+_UPDATE_SIZE: Final = 4 + PREFIX_SIZE
+
+
+def _grants(lane: Lane, stream: int, size: int) -> bool:
+    """Take a WINDOW_UPDATE for a lane in which nothing waits; False if it is not plain."""
+    window = lane.windows.get(stream) if stream else lane.connection
+    if window is None or window.held or window.debt or not 0 < size <= LARGEST - window.room:
+        return False
+    window.room += size
+    return True
+
+
+def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame costs as much as the rest
+    calls: Calls,
+    read: Callable[[bytes], Request],
+    begins: Callable[[int, Request, bool], bool],
+    data: bytes,
+    at: int,
+    largest: int,
+) -> int:
+    """Pass what the client says, from ``at`` on; where that ends. ``largest``: the payload that a frame may have.
+
+    ``read`` is asked for what every block says, ``begins`` whether the fields of a call go on. Raises what they raise.
+    """
+    up, down = calls.up, calls.down
+    connection = up.connection
+    if up.queues or down.queues or connection.debt or calls.detached or calls.leaving or calls.lost is not None:
+        return at
+    start, end, most = at, len(data), largest + PREFIX_SIZE
+    while end - at >= PREFIX_SIZE:
+        high, low, kind, flags, stream = _prefix(data, at)
+        size: int = (high << 8 | low) + PREFIX_SIZE
+        after = at + size
+        if after > end or size > most:
+            break
+        if kind == HEADERS:
+            if not calls.last < stream <= LARGEST or not stream & 1 or flags & _SHAPE != END_HEADERS:
+                break
+            if not begins(stream, read(data[at + PREFIX_SIZE : after]), bool(flags & END_STREAM)):
+                calls.to_backend.append(data[start:at])
+                return after
+        elif kind == DATA:
+            call, window = calls.streams.get(stream), up.windows.get(stream)
+            size -= PREFIX_SIZE
+            if (
+                call is None
+                or call.sent
+                or window is None
+                or window.held
+                or window.debt
+                or size > connection.room
+                or stream in up.waiting
+            ):
+                break
+            call.sent = bool(flags & END_STREAM)
+            connection.room -= size
+            window.room -= size
+        elif kind == PING:
+            if stream or size != _PING_SIZE:
+                break
+        elif kind == WINDOW_UPDATE:
+            if size != _UPDATE_SIZE or stream in calls.backend_ended.streams:
+                break
+            if not _grants(down, stream, _number(data, at + PREFIX_SIZE)[0]):
+                break
+        else:
+            break
+        at = after
+    if at > start:
+        calls.to_backend.append(data if at - start == end else data[start:at])
+    return at
+
+
+def downward(  # noqa: C901, PLR0912 - as above
+    calls: Calls, read: Callable[[bytes], str], ends: Callable[[int, str], None], data: bytes, at: int, largest: int
+) -> int:
+    """Pass what the backend says, from ``at`` on; where that ends.
+
+    ``read`` is asked for the status in every block, ``ends`` told of streams that end. Raises what they raise.
+    """
+    up, down = calls.up, calls.down
+    connection = down.connection
+    if up.queues or down.queues or connection.debt:
+        return at
+    over, streams = calls.backend_ended.streams, calls.streams
+    start, end, most = at, len(data), largest + PREFIX_SIZE
+    while end - at >= PREFIX_SIZE:
+        high, low, kind, flags, stream = _prefix(data, at)
+        size: int = (high << 8 | low) + PREFIX_SIZE
+        after = at + size
+        if after > end or size > most:
+            break
+        if kind == HEADERS:
+            call = streams.get(stream)
+            if call is None or flags & _SHAPE != END_HEADERS or stream in over or stream in up.waiting:
+                break
+            status = read(data[at + PREFIX_SIZE : after])
+            if flags & END_STREAM:
+                ends(stream, status)
+            else:
+                call.begun = True
+        elif kind == DATA:
+            window = down.windows.get(stream)
+            size -= PREFIX_SIZE
+            if (
+                window is None
+                or window.held
+                or window.debt
+                or size > connection.room
+                or flags & END_STREAM
+                or stream in over
+            ):
+                break
+            connection.room -= size
+            window.room -= size
+        elif kind == PING:
+            if stream or size != _PING_SIZE:
+                break
+        elif kind == WINDOW_UPDATE:
+            if size != _UPDATE_SIZE or stream in over:
+                break
+            if not _grants(up, stream, _number(data, at + PREFIX_SIZE)[0]):
+                break
+        else:
+            break
+        at = after
+    if at > start:
+        calls.to_client.append(data if at - start == end else data[start:at])
+    return at
