@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
 
 from server import VERSION, config
-from server.cli import completion, daemon, deliveries, doctor, ending, events, hooks
+from server.cli import ending
 from server.cli.options import ADMIN, CONFIG, CONTAINERD, LISTEN, STATE_DIR, options
 from server.rules import RulesError
 from shim.errors import HookshimError
 
+#: The commands, and the modules that have them.
+_COMMANDS = {
+    "serve": "daemon",
+    "check-config": "daemon",
+    "version": "daemon",
+    "deliveries": "deliveries",
+    "events": "events",
+    "hooks": "hooks",
+    "doctor": "doctor",
+    "completion": "completion",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Program(click.Group):
+    """Loads a command's module when the command is used: what draws tables is no part of a daemon's memory."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """For click."""
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """For click."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"server.cli.{_COMMANDS[cmd_name]}")
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return found
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="hookshim", message="%(prog)s %(version)s")
 @options(CONFIG, STATE_DIR, LISTEN, CONTAINERD, ADMIN)
 def cli() -> None:
@@ -25,19 +56,6 @@ def cli() -> None:
     Exit codes: 0 done; 1 it could not be done, or there are problems; 2 asked for wrongly; 3 the daemon does not
     answer, and it has to be asked.
     """
-
-
-for _command in (
-    daemon.serve,
-    daemon.check_config,
-    daemon.version,
-    deliveries.deliveries,
-    events.events,
-    hooks.hooks,
-    doctor.doctor,
-    completion.completion,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:
