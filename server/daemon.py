@@ -41,6 +41,7 @@ from server.observe.supervisor import observed
 from server.relay import RelayFront
 from server.rules import HooksDirectory
 from server.runtime import CriRuntime
+from server.settled import settle
 from server.sinks.bus import bus_sink
 from server.traces import traces
 from server.upkeep import clear_output, follow, not_yet, recover, retain
@@ -144,6 +145,7 @@ async def _serve(config: Config) -> None:
                 started_at=clock.wall(),
             )
         )
+        settle()
         await _listen(config, front, admin)
         await stack.enter_async_context(observed(config))
         recovery = asyncio.create_task(
