@@ -7,7 +7,7 @@ with all their CONTINUATION being one: nothing can be written in between.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from server.relay.faults import Code, PeerError
@@ -100,11 +100,19 @@ class Cutter:
         self._opened: list[Frame] = []
         self._opened_size = 0
 
-    def feed(self, data: bytes, passes: Passes | None = None) -> Iterator[Frame]:
+    def feed(self, data: bytes, passes: Passes | None = None) -> Iterable[Frame]:
         """The frames that are whole now. Raises PeerError at the first that breaks the rules.
 
         ``passes`` is asked first wherever a frame begins: what it takes is not given here.
         """
+        if passes is not None and not self._rest and not self._opened:
+            at = passes(data, 0)
+            if at == len(data):
+                return ()
+            data = data[at:]
+        return self._cut(data, passes)
+
+    def _cut(self, data: bytes, passes: Passes | None) -> Iterator[Frame]:
         data = self._joined(data)
         at, end = 0, len(data)
         if not end:
