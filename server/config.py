@@ -68,7 +68,7 @@ def _one_of(literal: object) -> str:
 
 ZeroTimeout = Literal["run", "skip"]
 KubeletPreStop = Literal["off", "ensure"]
-Front = Literal["grpc", "relay"]
+Front = Literal["relay", "grpc"]
 OnCorrupt = Literal["replace", "refuse"]
 
 
@@ -157,7 +157,7 @@ class Settings(BaseModel):
     )
     hooks_dir: AbsolutePath = Field(default=Path("/etc/hookshim/hooks.d"), description="an absolute path")
     kubelet_prestop: KubeletPreStop = Field(default="off", description=_one_of(KubeletPreStop))
-    front: Front = Field(default="grpc", description=_one_of(Front))
+    front: Front = Field(default="relay", description=_one_of(Front))
     post_stop_hours: float = Field(
         default=24.0, gt=0, allow_inf_nan=False, description="a number of hours, more than 0"
     )

@@ -57,7 +57,7 @@ def test_check_config_prints_toml_with_every_value_and_its_source(tmp_path: Path
         "retention_hours = 24.0  # default",
         f'hooks_dir = "{tmp_path}/hooks.d"  # --hooks-dir',
         'kubelet_prestop = "off"  # default',
-        'front = "grpc"  # default',
+        'front = "relay"  # default',
         "post_stop_hours = 24.0  # default",
         'admin = "/run/hookshim/admin.sock"  # default',
         "",
