@@ -185,6 +185,13 @@ class Calls:
             items.append(frames.reset(stream, Code.NO_ERROR))
         self.finish(stream, call, items)
 
+    def abandon(self, stream: int, call: Stream, code: str) -> None:
+        """Say nothing more of a call: the client learns of its end, which is this one, by that of the connection."""
+        self.over(call, code)
+        self.streams.pop(stream, None)
+        self.up.drop(stream)
+        self.down.drop(stream)
+
     def reset(self, stream: int, call: Stream, code: Code) -> None:
         """End a call that breaks the rules."""
         self.over(call, "INTERNAL")

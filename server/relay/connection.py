@@ -1,7 +1,8 @@
 """One client's connection and the backend's for it, on sockets: reads, writes, waits and decisions of one `Pair`.
 
 Invariant: what one side does not read is not read from the other one (nothing piles up), but for the few bytes that
-are made here; and whatever a peer sends, or a bug does, ends this connection and nothing else.
+are made here, and for what windows allow while neither side reads; and whatever a peer sends, or a bug does, ends this
+connection and nothing else.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ LINGER = 0.25
 #: Bytes that may wait to be written to a peer before the other one is not read any more; and before, as they are
 #: answers of our own, the peer itself is not.
 _WRITE_LIMIT, _OWN_LIMIT = 256 << 10, 4 << 20
+
+#: The most that waits to be written to a backend whose client does not read either, in bytes: Go's largest window.
+_MOST_WRITTEN = 16 << 20
 
 
 class Backend(Protocol):
@@ -151,6 +155,8 @@ class Connection:
         self._dialling: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._closing: asyncio.TimerHandle | None = None
+        #: So much waits to be written to the client, or the backend, that the other one is not to be read.
+        self._full_client = self._full_backend = False
         #: The client's connection has ended.
         self.ended = False
         # Nothing is asked of a client before there is somebody to answer.
@@ -199,7 +205,8 @@ class Connection:
         self._flush()
 
     def _client_full(self, full: bool) -> None:  # noqa: FBT001 - the callback's only argument
-        self._backend.hold("the client is slow", on=full)
+        self._full_client = full
+        self._balance()
         if not full:
             self.client.hold("it does not read its answers", on=False)
 
@@ -256,15 +263,23 @@ class Connection:
         self._flush()
 
     def _backend_full(self, full: bool) -> None:  # noqa: FBT001 - the callback's only argument
-        self.client.hold("the runtime is slow", on=full)
+        self._full_backend = full
+        self._balance()
+        if not full:
+            self.client.hold("the runtime takes nothing", on=False)
 
     def _backend_ended(self, error: Exception | None) -> None:
-        self.client.hold("the runtime is slow", on=False)
+        self._backend_full(False)  # noqa: FBT003 - as above
         if not self.ended and not self._pair.lost:
             reason = error.strerror if isinstance(error, OSError) else None
             self._lose(self._where.unreachable_text(reason or "the connection was closed"))
 
     # Both.
+
+    def _balance(self) -> None:
+        """Read nothing for a peer that is slow, but never from neither: each may wait for the other to be read."""
+        self._backend.hold("the client is slow", on=self._full_client)
+        self.client.hold("the runtime is slow", on=self._full_backend and not self._full_client)
 
     def _lose(self, reason: str) -> None:
         try:
@@ -281,8 +296,8 @@ class Connection:
         to_client, to_backend, happened = self._pair.taken()
         if to_client and self.client.write(to_client) > _OWN_LIMIT:
             self.client.hold("it does not read its answers", on=True)
-        if to_backend:
-            self._backend.write(to_backend)
+        if to_backend and self._backend.write(to_backend) > _MOST_WRITTEN:
+            self.client.hold("the runtime takes nothing", on=True)
         for each in happened:
             if isinstance(each, Over):
                 self._tap.ended(*each)
@@ -327,8 +342,7 @@ class Connection:
 
     def _fail(self, error: PeerError) -> None:
         self._pair.fail(error)
-        to_client, _, _ = self._pair.taken()
-        self.client.write(to_client)
+        self._flush()
         self.client.close()
         self._backend.close()
 

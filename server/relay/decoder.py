@@ -5,7 +5,8 @@ The blocks go on as they came, so this table has to be at every moment what that
 * the table's size is at most what the encoder has set, which is at most the largest of the limits that it may know;
 * a limit counts from its announcement, and is the only one once it was acknowledged: then a table that is larger
   has to be made smaller at the beginning of the next block;
-* a block that leaves the table as it was means the same until the table changes: it is remembered until then.
+* a block that leaves the table as it was, and does not set its size, means the same until the table changes: it is
+  remembered until then.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Decoder(Generic[_T]):
         parsed = self._parse(fields)
         if changed:
             self._memo.clear()
-        elif len(block) <= _MEMO_BYTES:
+        elif len(block) <= _MEMO_BYTES and not resizes(block):
             if len(self._memo) >= _MEMO_BLOCKS:
                 self._memo.clear()
             self._memo[block] = parsed

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from server.relay.request import Request
 
 #: The status that a client makes of a stream that was reset (gRPC over HTTP/2, "Errors").
-_STATUSES: dict[int, str] = {Code.CANCEL: "CANCELLED", Code.ENHANCE_YOUR_CALM: "RESOURCE_EXHAUSTED"}
+_STATUSES: dict[int, str] = {
+    Code.REFUSED_STREAM: "UNAVAILABLE",
+    Code.CANCEL: "CANCELLED",
+    Code.ENHANCE_YOUR_CALM: "RESOURCE_EXHAUSTED",
+}
 
 
 class Downward:
@@ -123,6 +127,8 @@ class Downward:
         if frame.stream not in self._calls.backend_ended.streams:
             self._calls.down.frames(frame.stream, frame.raw)
             self._ends(frame.stream, _STATUSES.get(frame.number, "INTERNAL"), reset=True)
+            # Also when it has ended the call before: what is held of the request is not wanted.
+            self._calls.up.drop(frame.stream)
 
     def _ends(self, stream: int, status: str, *, reset: bool = False) -> None:
         calls = self._calls

@@ -159,6 +159,13 @@ class Lane:
         if self.queues:
             self._pump()
 
+    def orphaned(self) -> None:
+        """The receiver is gone, and gives nothing back of what it has taken: the sender is to go on without it."""
+        missing = DEFAULT_WINDOW - self.connection.view
+        if missing > 0:
+            self.connection.room += missing
+            self._grant(0, missing)
+
     def resized(self, initial: int) -> None:
         """The receiver has set the size that its streams' windows begin with."""
         for window in self.windows.values():

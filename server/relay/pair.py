@@ -48,6 +48,11 @@ class Pair:
         return [call.request.method or "" for call in self._calls.streams.values()]
 
     @property
+    def held(self) -> int:
+        """Bytes of DATA that wait here, for decisions or for room."""
+        return self._calls.up.connection.held + self._calls.down.connection.held
+
+    @property
     def over(self) -> bool:
         """Whether the client was told to leave, and nothing of its calls is left."""
         calls = self._calls
@@ -102,9 +107,16 @@ class Pair:
             if sent.peers:
                 calls.acknowledge(sent)
         calls.backend_owes.clear()
+        deciding = any(call.undecided for call in calls.streams.values())
         for stream, call in list(calls.streams.items()):
-            if not call.undecided:
+            if call.undecided:
+                continue
+            if call.begun and call.request.unary and not deciding:
+                # A status in the midst of a message is a bug to clients; the connection's end is what it is.
+                calls.abandon(stream, call, "UNAVAILABLE")
+            else:
                 calls.answer(stream, call, words.Status("UNAVAILABLE", reason))
+        calls.up.orphaned()
         if calls.last:
             calls.leave()
 

@@ -65,47 +65,51 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
     if up.queues or down.queues or connection.debt or calls.detached or calls.leaving or calls.lost is not None:
         return at
     start, end, most = at, len(data), largest + PREFIX_SIZE
-    while end - at >= PREFIX_SIZE:
-        high, low, kind, flags, stream = _prefix(data, at)
-        size: int = (high << 8 | low) + PREFIX_SIZE
-        after = at + size
-        if after > end or size > most:
-            break
-        if kind == HEADERS:
-            if not calls.last < stream <= LARGEST or not stream & 1 or flags & _SHAPE != END_HEADERS:
+    try:
+        while end - at >= PREFIX_SIZE:
+            high, low, kind, flags, stream = _prefix(data, at)
+            size: int = (high << 8 | low) + PREFIX_SIZE
+            after = at + size
+            if after > end or size > most:
                 break
-            if not begins(stream, read(data[at + PREFIX_SIZE : after]), bool(flags & END_STREAM)):
-                calls.to_backend.append(data[start:at])
-                return after
-        elif kind == DATA:
-            call, window = calls.streams.get(stream), up.windows.get(stream)
-            size -= PREFIX_SIZE
-            if (
-                call is None
-                or call.sent
-                or window is None
-                or window.held
-                or window.debt
-                or size > connection.room
-                or stream in up.waiting
-            ):
+            if kind == HEADERS:
+                if not calls.last < stream <= LARGEST or not stream & 1 or flags & _SHAPE != END_HEADERS:
+                    break
+                if not begins(stream, read(data[at + PREFIX_SIZE : after]), bool(flags & END_STREAM)):
+                    calls.to_backend.append(data[start:at])
+                    start = at = after
+                    break
+            elif kind == DATA:
+                call, window = calls.streams.get(stream), up.windows.get(stream)
+                size -= PREFIX_SIZE
+                if (
+                    call is None
+                    or call.sent
+                    or window is None
+                    or window.held
+                    or window.debt
+                    or size > connection.room
+                    or stream in up.waiting
+                ):
+                    break
+                call.sent = bool(flags & END_STREAM)
+                connection.room -= size
+                window.room -= size
+            elif kind == PING:
+                if stream or size != _PING_SIZE:
+                    break
+            elif kind == WINDOW_UPDATE:
+                if size != _UPDATE_SIZE or stream in calls.backend_ended.streams:
+                    break
+                if not _grants(down, stream, _number(data, at + PREFIX_SIZE)[0]):
+                    break
+            else:
                 break
-            call.sent = bool(flags & END_STREAM)
-            connection.room -= size
-            window.room -= size
-        elif kind == PING:
-            if stream or size != _PING_SIZE:
-                break
-        elif kind == WINDOW_UPDATE:
-            if size != _UPDATE_SIZE or stream in calls.backend_ended.streams:
-                break
-            if not _grants(down, stream, _number(data, at + PREFIX_SIZE)[0]):
-                break
-        else:
-            break
-        at = after
-    if at > start:
-        calls.to_backend.append(data if at - start == end else data[start:at])
+            at = after
+    finally:
+        # Also before a mistake: what was said until then counts.
+        if at > start:
+            calls.to_backend.append(data if at - start == end else data[start:at])
     return at
 
 
@@ -122,46 +126,49 @@ def downward(  # noqa: C901, PLR0912 - as above
         return at
     over, streams = calls.backend_ended.streams, calls.streams
     start, end, most = at, len(data), largest + PREFIX_SIZE
-    while end - at >= PREFIX_SIZE:
-        high, low, kind, flags, stream = _prefix(data, at)
-        size: int = (high << 8 | low) + PREFIX_SIZE
-        after = at + size
-        if after > end or size > most:
-            break
-        if kind == HEADERS:
-            call = streams.get(stream)
-            if call is None or flags & _SHAPE != END_HEADERS or stream in over or stream in up.waiting:
+    try:
+        while end - at >= PREFIX_SIZE:
+            high, low, kind, flags, stream = _prefix(data, at)
+            size: int = (high << 8 | low) + PREFIX_SIZE
+            after = at + size
+            if after > end or size > most:
                 break
-            status = read(data[at + PREFIX_SIZE : after])
-            if flags & END_STREAM:
-                ends(stream, status)
+            if kind == HEADERS:
+                call = streams.get(stream)
+                if call is None or flags & _SHAPE != END_HEADERS or stream in over or stream in up.waiting:
+                    break
+                status = read(data[at + PREFIX_SIZE : after])
+                if flags & END_STREAM:
+                    ends(stream, status)
+                else:
+                    call.begun = True
+            elif kind == DATA:
+                window = down.windows.get(stream)
+                size -= PREFIX_SIZE
+                if (
+                    window is None
+                    or window.held
+                    or window.debt
+                    or size > connection.room
+                    or flags & END_STREAM
+                    or stream in over
+                ):
+                    break
+                connection.room -= size
+                window.room -= size
+            elif kind == PING:
+                if stream or size != _PING_SIZE:
+                    break
+            elif kind == WINDOW_UPDATE:
+                if size != _UPDATE_SIZE or stream in over:
+                    break
+                if not _grants(up, stream, _number(data, at + PREFIX_SIZE)[0]):
+                    break
             else:
-                call.begun = True
-        elif kind == DATA:
-            window = down.windows.get(stream)
-            size -= PREFIX_SIZE
-            if (
-                window is None
-                or window.held
-                or window.debt
-                or size > connection.room
-                or flags & END_STREAM
-                or stream in over
-            ):
                 break
-            connection.room -= size
-            window.room -= size
-        elif kind == PING:
-            if stream or size != _PING_SIZE:
-                break
-        elif kind == WINDOW_UPDATE:
-            if size != _UPDATE_SIZE or stream in over:
-                break
-            if not _grants(up, stream, _number(data, at + PREFIX_SIZE)[0]):
-                break
-        else:
-            break
-        at = after
-    if at > start:
-        calls.to_client.append(data if at - start == end else data[start:at])
+            at = after
+    finally:
+        # Also before a mistake: what was said until then counts.
+        if at > start:
+            calls.to_client.append(data if at - start == end else data[start:at])
     return at

@@ -131,7 +131,7 @@ class Upward:
             return
         calls.detached = True
         if call is not None:
-            calls.reset(stream, call, Code.PROTOCOL_ERROR)
+            calls.reset(stream, call, Code.STREAM_CLOSED if call.sent else Code.PROTOCOL_ERROR)
         elif stream not in calls.client_ended.streams:
             raise PeerError(Code.STREAM_CLOSED, f"stream {stream} is over, and begins again (RFC 9113, 5.1.1)")
 
@@ -228,7 +228,8 @@ class Upward:
             if call.undecided:
                 calls.gone(stream, call)
             calls.left(call)
-            calls.up.drop(stream)
+        # Also when the call is over: its answer may be whole before its request is.
+        calls.up.drop(stream)
         if stream not in calls.client_ended.streams and stream not in calls.backend_ended.streams:
             calls.to_backend.append(frame.raw)
 

@@ -62,8 +62,11 @@ class Window:
         return size - repaid
 
     def lends(self, waiting: int) -> int:
-        """How much the sender is to be granted now; ``waiting`` is what is held for decisions, and not for room."""
-        short = waiting - self.debt
+        """How much the sender is to be granted now; ``waiting`` is what is held for decisions, and not for room.
+
+        What was lent for bytes that wait for room by now is theirs, and not there for others.
+        """
+        short = waiting - max(0, self.debt - (self.held - waiting))
         if short <= 0 or (short < LEND <= self.view):
             return 0
         self.debt += short
