@@ -1,15 +1,17 @@
-"""The same call twice: once at containerd's socket, once at hookshim's in front of it."""
+"""The same call several times: at containerd's socket, and at hookshim's in front of it, with either front door."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 
 from tests.differential.normal import Value, canonical, masked
 from tests.support.cri import CRIClient, Reply
-from tests.support.hookshimd import Hookshim
+
+T = TypeVar("T")
 
 _RUNTIME = """
     Version RunPodSandbox StopPodSandbox RemovePodSandbox PodSandboxStatus ListPodSandbox CreateContainer
@@ -79,20 +81,24 @@ def _pairs(metadata: object) -> tuple[tuple[str, bytes], ...]:
     return tuple(sorted((key, masked(v if isinstance(v, bytes) else v.encode())) for key, v in pairs))
 
 
+def unlike(found: Mapping[str, T]) -> dict[str, T]:
+    """All of what was found by the names of the ways, if it is not the same everywhere; else nothing."""
+    first, *others = found.values()
+    return dict(found) if any(other != first for other in others) else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Both ways to one containerd."""
+    """All ways to one containerd: the direct one, and those through hookshim by its front doors' names."""
 
     direct: CRIClient
-    daemon: Hookshim
+    through: Mapping[str, CRIClient]
 
     @property
-    def through(self) -> CRIClient:
-        """The way through hookshim."""
-        return self.daemon.cri
+    def all(self) -> dict[str, CRIClient]:
+        """Each way by its name."""
+        return {"direct": self.direct, **self.through}
 
-    def outcomes(self, method: str, request: bytes, *, numbers: bool = True) -> tuple[Outcome, Outcome]:
-        """The call that changes nothing, made both ways: directly, and through hookshim."""
-        direct = self.direct.call(method, request)
-        through = self.through.call(method, request)
-        return Outcome.of(direct, numbers=numbers), Outcome.of(through, numbers=numbers)
+    def outcomes(self, method: str, request: bytes, *, numbers: bool = True) -> dict[str, Outcome]:
+        """The call that changes nothing, made all ways; by the names of the ways."""
+        return {name: Outcome.of(client.call(method, request), numbers=numbers) for name, client in self.all.items()}
