@@ -1,12 +1,14 @@
 """containerd is killed and started again at every step that hookshim takes, and while hooks run.
 
 What was accepted is finished when it is back, nothing is delivered for a container that never started, and a caller
-is told UNAVAILABLE, or what is true.
+is told UNAVAILABLE, or what is true. Every step is met behind both front doors; where a step has many cases, each two
+of their properties meet with each front door, but not all three.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -22,6 +24,7 @@ from shim.failpoints import Failpoint
 from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
+from tests.support.fronts import FRONTS
 from tests.support.holds import Hold, SlowRunc
 from tests.support.journal import open_operations
 from tests.support.later import later
@@ -29,8 +32,6 @@ from tests.support.receiver import Behaviour, Receiver
 from tests.support.signals import logging_hook
 from tests.support.stage import Kind, Stage, exec_hook, http_hook
 from tests.support.waiting import until
-
-KINDS: tuple[Kind, ...] = ("exec", "httpGet")
 
 #: Before and after StartContainer is with containerd.
 UNFORWARDED_START = (Failpoint.START_ACCEPT, Failpoint.START_ACCEPTED)
@@ -62,6 +63,14 @@ OWNER = (Failpoint.OWNER_ACCEPT, Failpoint.OWNER_ACCEPTED)
 #: Whether containerd is back before hookshim takes its next step, or hookshim takes it without containerd.
 Back = Literal["at once", "later"]
 BACK: tuple[Back, ...] = ("at once", "later")
+
+#: Each two of: when containerd is back, the handler, the front door.
+MIXED: list[tuple[Back, Kind, str]] = [
+    ("at once", "exec", "relay"),
+    ("at once", "httpGet", "grpc"),
+    ("later", "exec", "grpc"),
+    ("later", "httpGet", "relay"),
+]
 
 
 class Node:
@@ -132,8 +141,7 @@ def test_every_failpoint_is_here() -> None:
     assert {*UNFORWARDED_START, *ANSWERED_START, *STOP, *RECOVERY, *RETRY, *OWNER} == set(Failpoint)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("back", BACK)
+@pytest.mark.parametrize(("back", "kind", "front"), MIXED)
 @pytest.mark.parametrize("point", UNFORWARDED_START)
 def test_a_start_that_containerd_never_saw_is_no_start(
     node: Node, tmp_path: Path, point: Failpoint, back: Back, kind: Kind
@@ -172,8 +180,7 @@ def started(stage: Stage, container: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("back", BACK)
+@pytest.mark.parametrize(("back", "kind", "front"), MIXED)
 @pytest.mark.parametrize("point", ANSWERED_START)
 def test_a_start_that_containerd_answered_gets_its_hook(
     node: Node, tmp_path: Path, point: Failpoint, back: Back, kind: Kind
@@ -194,16 +201,13 @@ def test_a_start_that_containerd_answered_gets_its_hook(
 
 @pytest.mark.parametrize("point", STOP)
 @pytest.mark.parametrize(
-    ("way", "kind", "back"),
+    ("way", "back", "kind", "front"),
     [
-        ("stop", "exec", "at once"),
-        ("stop", "httpGet", "at once"),
-        ("stop", "exec", "later"),
-        ("stop", "httpGet", "later"),
+        *(("stop", *each) for each in MIXED),
         # The others forward a call after the stop, which fails if containerd is not there.
-        ("stop_pod", "exec", "later"),
-        ("remove", "httpGet", "later"),
-        ("remove_pod", "httpGet", "later"),
+        ("stop_pod", "later", "exec", "relay"),
+        ("remove", "later", "httpGet", "grpc"),
+        ("remove_pod", "later", "httpGet", "relay"),
     ],
 )
 def test_an_accepted_stop_is_finished(
@@ -415,7 +419,7 @@ def test_a_start_that_is_cut_off_inside_runc_is_settled_by_what_containerd_says(
     assert_settled_by_containerd(node, container)
 
 
-@pytest.mark.parametrize("delay_ms", range(0, 80, 10))
+@pytest.mark.parametrize(("delay_ms", "front"), list(zip(range(0, 80, 10), itertools.cycle(FRONTS), strict=False)))
 def test_a_start_that_is_cut_off_anywhere_is_settled_by_what_containerd_says(node: Node, delay_ms: int) -> None:
     """SIGKILL of containerd at some moment of a start: delivered if it ran, no call if not, and OK only if it did."""
     stage = node.stage

@@ -1,15 +1,18 @@
 """hookshim is killed at every step that it takes, started again, and nothing that was due is lost.
 
-Each test looks from three sides: the receiver's (or the container's own log), the record's, and containerd's.
+All of it behind either front door (conftest.py). Each test looks from three sides: the receiver's (or the
+container's own log), the record's, and containerd's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -17,6 +20,7 @@ from shim.failpoints import Failpoint
 from tests.conftest import MakeHookshim
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIClient, CRIError
+from tests.support.fronts import FRONTS
 from tests.support.later import later
 from tests.support.receiver import Behaviour, Receiver
 from tests.support.signals import logging_hook
@@ -24,6 +28,12 @@ from tests.support.stage import Kind, Stage, exec_hook, http_hook
 from tests.support.waiting import until
 
 KINDS: tuple[Kind, ...] = ("exec", "httpGet")
+
+#: Makes a pod behind a daemon that dies at a failpoint, if it is not None.
+MakeStage: TypeAlias = Callable[[Failpoint | None], Stage]
+
+#: The same before a containerd that is given.
+MakeStageOn: TypeAlias = Callable[[PrivateContainerd, Failpoint | None], Stage]
 
 START = (
     Failpoint.START_ACCEPT,
@@ -71,11 +81,28 @@ def armed(point: Failpoint) -> dict[str, str]:
 
 
 @pytest.fixture
-def stage(
-    hookshim: MakeHookshim, containerd: PrivateContainerd, pod_name: str, tmp_path: Path, receiver: Receiver
-) -> Stage:
-    """A pod behind a daemon."""
-    return Stage(hookshim(containerd), pod_name, tmp_path, receiver)
+def stage_on(hookshim: MakeHookshim, pod_name: str, tmp_path: Path, receiver: Receiver) -> MakeStageOn:
+    """Pods behind any containerd."""
+
+    def make(containerd: PrivateContainerd, point: Failpoint | None) -> Stage:
+        daemon = hookshim(containerd, start=False)
+        # Armed from the start: no failpoint is met before the call that the test makes for it.
+        daemon.start(None if point is None else armed(point))
+        return Stage(daemon, pod_name, tmp_path, receiver)
+
+    return make
+
+
+@pytest.fixture
+def stage_of(stage_on: MakeStageOn, containerd: PrivateContainerd) -> MakeStage:
+    """Pods behind containerd 1.6."""
+    return lambda point: stage_on(containerd, point)
+
+
+@pytest.fixture
+def stage(stage_of: MakeStage) -> Stage:
+    """A pod behind a daemon that lives until it is killed."""
+    return stage_of(None)
 
 
 def settled(stage: Stage) -> list[dict[str, Any]]:
@@ -88,9 +115,8 @@ def settled(stage: Stage) -> list[dict[str, Any]]:
     return until(ended, "every delivery has ended")
 
 
-def killed_during(stage: Stage, container: str, call: str, point: Failpoint, *arguments: int) -> None:
-    """Make the call to a daemon that dies at ``point``, and start the next one."""
-    stage.daemon.restart(armed(point))
+def killed_during(stage: Stage, container: str, call: str, *arguments: int) -> None:
+    """Make the call that the daemon dies in, and start the next one."""
     with pytest.raises(CRIError) as broken:
         getattr(stage.cri, call)(container, *arguments)
     assert broken.value.code.name == "UNAVAILABLE"
@@ -98,10 +124,10 @@ def killed_during(stage: Stage, container: str, call: str, point: Failpoint, *ar
     stage.daemon.start()
 
 
-def post_start_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
-    """Killed at ``point`` of a start: the hook is called, and the record says so."""
+def post_start_survives(stage: Stage, kind: Kind) -> None:
+    """Killed at a failpoint of a start: the hook is called, and the record says so."""
     container = stage.container({"postStart": stage.hook("postStart", kind)})
-    killed_during(stage, container, "start", point)
+    killed_during(stage, container, "start")
     if stage.cri.state(container) == "CONTAINER_CREATED":
         # Nothing had reached containerd: a kubelet starts it again.
         stage.cri.start(container)
@@ -120,7 +146,7 @@ def pre_stop_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
     container = stage.container({"preStop": stage.hook("preStop", kind)})
     stage.cri.start(container)
     stage.log.wait_for("started")
-    killed_during(stage, container, "stop", point, 20)
+    killed_during(stage, container, "stop", 20)
     if point is Failpoint.STOP_ACCEPT:
         # Nothing was accepted: the caller stops it again.
         stage.cri.stop(container, 20)
@@ -138,51 +164,44 @@ def pre_stop_survives(stage: Stage, point: Failpoint, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point", START)
-def test_post_start_is_delivered_whatever_step_is_the_last(stage: Stage, point: Failpoint, kind: Kind) -> None:
+def test_post_start_is_delivered_whatever_step_is_the_last(stage_of: MakeStage, point: Failpoint, kind: Kind) -> None:
     """SIGKILL at every step of a start."""
-    post_start_survives(stage, point, kind)
+    post_start_survives(stage_of(point), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point", STOP)
-def test_pre_stop_is_delivered_whatever_step_is_the_last(stage: Stage, point: Failpoint, kind: Kind) -> None:
+def test_pre_stop_is_delivered_whatever_step_is_the_last(stage_of: MakeStage, point: Failpoint, kind: Kind) -> None:
     """SIGKILL at every step of a stop."""
-    pre_stop_survives(stage, point, kind)
+    pre_stop_survives(stage_of(point), point, kind)
 
 
-@pytest.mark.parametrize("point", [Failpoint.START_ANSWERED, Failpoint.POST_START_RAN])
+@pytest.mark.parametrize(("point", "front"), [(Failpoint.START_ANSWERED, "relay"), (Failpoint.POST_START_RAN, "grpc")])
 def test_post_start_survives_on_every_containerd(
-    hookshim: MakeHookshim,
-    any_containerd: PrivateContainerd,
-    pod_name: str,
-    tmp_path: Path,
-    receiver: Receiver,
-    point: Failpoint,
+    stage_on: MakeStageOn, any_containerd: PrivateContainerd, point: Failpoint
 ) -> None:
     """Samples of the matrix on each version."""
-    post_start_survives(Stage(hookshim(any_containerd), pod_name, tmp_path, receiver), point, "exec")
+    post_start_survives(stage_on(any_containerd, point), "exec")
 
 
-@pytest.mark.parametrize("point", [Failpoint.STOP_ACCEPTED, Failpoint.PRE_STOP_COMMITTED])
+@pytest.mark.parametrize(
+    ("point", "front"), [(Failpoint.STOP_ACCEPTED, "grpc"), (Failpoint.PRE_STOP_COMMITTED, "relay")]
+)
 def test_pre_stop_survives_on_every_containerd(
-    hookshim: MakeHookshim,
-    any_containerd: PrivateContainerd,
-    pod_name: str,
-    tmp_path: Path,
-    receiver: Receiver,
-    point: Failpoint,
+    stage_on: MakeStageOn, any_containerd: PrivateContainerd, point: Failpoint
 ) -> None:
     """Samples of the matrix on each version."""
-    pre_stop_survives(Stage(hookshim(any_containerd), pod_name, tmp_path, receiver), point, "httpGet")
+    pre_stop_survives(stage_on(any_containerd, point), point, "httpGet")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point", FAILED_START)
-def test_the_kill_after_a_failed_post_start_is_finished(stage: Stage, point: Failpoint, kind: Kind) -> None:
+def test_the_kill_after_a_failed_post_start_is_finished(stage_of: MakeStage, point: Failpoint, kind: Kind) -> None:
     """SIGKILL at every step after the failure: PreStop is called, and the container ends without another call."""
+    stage = stage_of(point)
     failing = exec_hook(logging_hook("postStart", exit_status=7))
     container = stage.container({"postStart": failing, "preStop": stage.hook("preStop", kind)})
-    killed_during(stage, container, "start", point)
+    killed_during(stage, container, "start")
     with CRIClient(stage.daemon.containerd) as runtime:
         until(lambda: runtime.state(container) == "CONTAINER_EXITED", "the kill is finished")
     settled(stage)
@@ -194,13 +213,13 @@ def test_the_kill_after_a_failed_post_start_is_finished(stage: Stage, point: Fai
 
 
 @pytest.mark.parametrize(("point", "hook", "kind"), RECOVERIES)
-def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: str, kind: Kind) -> None:
+def test_recovery_survives_its_own_death(stage_of: MakeStage, point: Failpoint, hook: str, kind: Kind) -> None:
     """SIGKILL after a hook has run, and again at a step of the recovery: the third daemon delivers."""
+    stage = stage_of(Failpoint.PRE_STOP_RAN if hook == "preStop" else Failpoint.POST_START_RAN)
     container = stage.container({hook: stage.hook(hook, kind)})
     if hook == "preStop":
         stage.cri.start(container)
         stage.log.wait_for("started")
-    stage.daemon.restart(armed(Failpoint.PRE_STOP_RAN if hook == "preStop" else Failpoint.POST_START_RAN))
     with pytest.raises(CRIError):
         stage.cri.stop(container, 20) if hook == "preStop" else stage.cri.start(container)
     stage.daemon.wait()
@@ -219,15 +238,15 @@ def test_recovery_survives_its_own_death(stage: Stage, point: Failpoint, hook: s
 
 
 @pytest.mark.parametrize("point", RETRY)
-def test_a_retry_survives_its_daemon(stage: Stage, point: Failpoint) -> None:
+def test_a_retry_survives_its_daemon(stage_of: MakeStage, point: Failpoint) -> None:
     """SIGKILL before and after the commit that begins another attempt: it is made, and counted, by the next daemon."""
+    stage = stage_of(point)
     stage.receiver.behave("/preStop", Behaviour(status=503))
     hook = http_hook(stage.receiver, "/preStop")
     hook["httpGet"]["expectStatus"] = "2xx"
     container = stage.container({"preStop": hook | {"retry": {"attempts": 3, "backoffSeconds": 0.2}}})
     stage.cri.start(container)
     stage.log.wait_for("started")
-    stage.daemon.restart(armed(point))
     with pytest.raises(CRIError):
         stage.cri.stop(container, 20)
     assert stage.daemon.wait() == -signal.SIGKILL
@@ -263,13 +282,13 @@ def test_a_hook_that_was_under_way_is_sent_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("hook", "point"), [("postStart", START[4]), ("preStop", STOP[2])])
-def test_a_delivery_that_is_interrupted_five_times_is_failed(stage: Stage, hook: str, point: Failpoint) -> None:
+def test_a_delivery_that_is_interrupted_five_times_is_failed(stage_of: MakeStage, hook: str, point: Failpoint) -> None:
     """A hook that takes hookshim down with it does so five times; then its operation goes on without it."""
+    stage = stage_of(point)
     container = stage.container({hook: stage.hook(hook, "httpGet")})
     if hook == "preStop":
         stage.cri.start(container)
         stage.log.wait_for("started")
-    stage.daemon.restart(armed(point))
     with pytest.raises(CRIError):
         stage.cri.stop(container, 20) if hook == "preStop" else stage.cri.start(container)
     for _ in range(4):
@@ -288,7 +307,7 @@ def test_a_delivery_that_is_interrupted_five_times_is_failed(stage: Stage, hook:
     assert event["reason"] == ("FailedPreStopHook" if hook == "preStop" else "FailedPostStartHook")
 
 
-@pytest.mark.parametrize("delay_ms", range(0, 60, 6))
+@pytest.mark.parametrize(("delay_ms", "front"), list(zip(range(0, 60, 6), itertools.cycle(FRONTS), strict=False)))
 def test_a_start_that_is_cut_off_is_settled_by_what_containerd_says(stage: Stage, delay_ms: int) -> None:
     """SIGKILL while StartContainer may be with containerd: started means delivered, not started means no call."""
     container = stage.container({"postStart": stage.hook("postStart", "httpGet")})

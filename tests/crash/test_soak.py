@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containerd import PrivateContainerd
+from tests.support.fronts import FRONTS
 from tests.support.soak.moves import Victim
 from tests.support.soak.run import soak
 
@@ -41,4 +42,6 @@ def test_no_hook_call_that_is_due_is_lost_whoever_is_killed(mortal: PrivateConta
     assert figures.kills[Victim.HOOKSHIM] > 0
     assert figures.kills[Victim.CONTAINERD] > 0
     assert figures.own_ends > 0
+    # behind both front doors
+    assert all(figures.fronts[front] for front in FRONTS)
     assert figures.delivered + figures.not_called.total() == figures.due

@@ -15,14 +15,15 @@ class Figures:
 
     ``lost``: due, seen by nobody, and not recorded as given up. ``duplicated``: seen more than once, by handler.
     ``not_called``: due and not seen, by the reason recorded; ``cut_short``: the same, but seen. ``own_ends``:
-    containers that were killed from outside or exited by themselves. ``slowest``: the seconds of the round that took
-    longest, and its number.
+    containers that were killed from outside or exited by themselves. ``fronts``: daemons that were started, by their
+    front doors. ``slowest``: the seconds of the round that took longest, and its number.
     """
 
     seed: int
     callers: int
     rounds: int = 0
     kills: Counter[Victim] = field(default_factory=Counter)
+    fronts: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     due: int = 0
     delivered: int = 0
@@ -57,6 +58,7 @@ class Figures:
         return (
             f"seed {self.seed}: {self.rounds} rounds in {self.seconds:.0f} s ({rate:.0f} a minute), kills: "
             f"{kills[Victim.HOOKSHIM]} hookshim, {kills[Victim.CONTAINERD]} containerd, {self.own_ends} containers; "
+            f"hookshims started ({_say(self.fronts)}); "
             f"hook calls due {self.due}, delivered {self.delivered}, lost {self.lost}, duplicated "
             f"{twice[Kind.EXEC]} exec and {twice[Kind.HTTP]} http; not called ({_say(self.not_called)}), "
             f"cut short ({_say(self.cut_short)}); void {fates[Fate.VOID]} of {self.starts_failed} starts that failed "

@@ -19,6 +19,9 @@ _BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEE
 #: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
 _STARTING = "server is not initialized yet"
 
+#: What containerd says of a container whose shim is just going, since it has ended; a kubelet asks again.
+_SHIM_GOING = "ttrpc: closed"
+
 #: Seconds that one call may take, and in which a broken one is repeated.
 CALL = 120.0
 
@@ -36,7 +39,7 @@ class AbandonedError(Exception):
 
 def broken(error: CRIError) -> bool:
     """Whether this is no answer, but the want of one."""
-    return error.code in _BROKEN or _STARTING in error.message
+    return error.code in _BROKEN or _STARTING in error.message or _SHIM_GOING in error.message
 
 
 class Insistence:

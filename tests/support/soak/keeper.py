@@ -1,4 +1,7 @@
-"""Kills hookshim and containerd when it is aimed at them, and starts them again, also amid a start or a recovery."""
+"""Kills hookshim and containerd when it is aimed at them, and starts them again, also amid a start or a recovery.
+
+Each hookshim has one of the front doors, whichever is drawn: what one has begun, the other may have to finish.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from random import Random
 
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
+from tests.support.fronts import FRONTS, front_env
 from tests.support.hookshimd import Hookshim
 from tests.support.later import later
 from tests.support.soak.moves import Kill, Victim
@@ -33,6 +37,7 @@ class Keeper:
         self._daemon = daemon
         self._containerd = containerd
         self._chance = Random(f"{seed} keeper")
+        self._doors = Random(f"{seed} doors")
         self._lock = threading.Lock()
         self._aimed: list[tuple[float, Kill]] = []
         self._over = threading.Event()
@@ -42,12 +47,15 @@ class Keeper:
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
         #: How often each was killed; of both at once, each counts.
         self.kills: Counter[Victim] = Counter()
+        #: How many daemons were started with each front door.
+        self.fronts: Counter[str] = Counter()
         #: What went wrong with the daemons themselves.
         self.problems: list[str] = []
 
     def start(self) -> None:
         """Start hookshim and wait until it serves."""
-        self._daemon.start()
+        self._begin()
+        self._daemon.wait_until_serving()
         self._thread.start()
 
     def aim(self, kill: Kill) -> None:
@@ -61,7 +69,7 @@ class Keeper:
         if not self._containerd.running:
             self._containerd.launch()
         if not self._daemon.running:
-            self._daemon.start(wait=False)
+            self._begin()
         self._daemon.wait_until_serving(2 * PATIENCE)
 
     def abandon(self) -> None:
@@ -134,7 +142,12 @@ class Keeper:
 
     def _launch(self) -> None:
         self._seen = self._daemon.log.stat().st_size
-        self._daemon.start(wait=False)
+        self._begin()
+
+    def _begin(self) -> None:
+        front = self._doors.choice(FRONTS)
+        self._daemon.start(front_env(front), wait=False)
+        self.fronts[front] += 1
 
     def _until(self, look: Callable[[], bool]) -> bool:
         """Whether that came true; not if the daemon has ended, or no more is to be done."""

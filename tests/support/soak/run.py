@@ -69,7 +69,7 @@ def soak(
         keeper.start()
         stories = company.play(seed, rounds)
         keeper.finish()
-        figures = Figures(seed, max(1, callers), rounds=len(stories), kills=keeper.kills)
+        figures = Figures(seed, max(1, callers), rounds=len(stories), kills=keeper.kills, fronts=keeper.fronts)
         wrong = [*aftermath.settled(), *aftermath.stopped(stories)]
         company.leave()
         wrong += [*aftermath.removed(), *aftermath.ended(), *keeper.problems, *company.problems]
