@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from typing import TypeAlias
 
+from server.relay.frames import Cutter, Frame
+from server.relay.window import Window
 from shim import declaration, lifecycle, strictjson
 from shim.endpoint import statuses_to_json
 from shim.strictjson import Place
@@ -28,8 +30,26 @@ def _few(place: Place, value: object, *rest: object) -> int | None:
 
 _attempts: Callable[..., int | None] = declaration._attempts
 
-#: By name: where, what, and what stands there instead.
-PLANTS: dict[str, tuple[ModuleType, str, object]] = {
+
+def _greedy(window: Window, size: int) -> int:
+    window.room += size
+    swallowed = min(size, window.debt)
+    window.debt -= swallowed
+    return size - swallowed
+
+
+def _shorter(cutter: Cutter, frame: Frame) -> Frame | None:
+    whole = _opening(cutter, frame)
+    return whole._replace(raw=whole.raw[: -len(frame.raw)]) if whole is not None and whole.raw != frame.raw else whole
+
+
+_opening: Callable[[Cutter, Frame], Frame | None] = Cutter._opening
+
+#: Where, what, and what stands there instead.
+Plant: TypeAlias = tuple[object, str, object]
+
+#: In the readers of declarations, by name.
+DECLARATIONS: dict[str, Plant] = {
     # an unknown field's name goes into the message as it is
     "unescaped": (strictjson, "quoted", _bare),
     # of statuses that follow each other, not all are recorded
@@ -38,17 +58,25 @@ PLANTS: dict[str, tuple[ModuleType, str, object]] = {
     "crash": (declaration, "_attempts", _few),
 }
 
+#: In the relay, by name.
+FRAMES: dict[str, Plant] = {
+    # more of the receiver's grants are kept than was lent: a connection stalled once
+    "swallowed": (Window, "granted", _greedy),
+    # of a header block in several frames, the last one stays behind
+    "cut": (Cutter, "_opening", _shorter),
+}
+
 
 @contextmanager
-def planted(name: str | None) -> Iterator[None]:
+def planted(plants: Mapping[str, Plant], name: str | None) -> Iterator[None]:
     """With that bug in; None: with none."""
     if name is None:
         yield
         return
-    module, attribute, bug = PLANTS[name]
-    right = getattr(module, attribute)
-    setattr(module, attribute, bug)
+    where, attribute, bug = plants[name]
+    right = getattr(where, attribute)
+    setattr(where, attribute, bug)
     try:
         yield
     finally:
-        setattr(module, attribute, right)
+        setattr(where, attribute, right)

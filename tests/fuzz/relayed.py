@@ -1,80 +1,147 @@
-"""Fuzzing of the relay: what two peers may say to it, in any pieces.
+"""Inputs for the relay: what two peers may say to it, in any pieces, and what has to hold of what comes out.
 
-``python -m tests.fuzz.relayed SECONDS DIRECTORY`` keeps its inputs in the directory.
-
-An input is a list of things said: a byte (whose lowest bit is the side, the others the size of the pieces), two bytes
-with a length, and so much of HTTP/2.
+An input is a list of things said. Each begins with a byte: bit 0 is the side (1: the client), bit 1 whether a frame is
+to be made, the others the size of the pieces that it comes in. Then there are two bytes with a length, and so much of
+HTTP/2; or, for a frame to be made, its type, flags and stream in a byte each and two bytes with a number.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import atheris
-
-with atheris.instrument_imports(include=["server.relay"]):
-    from server.call import Answer, Pass, Refusal
-    from server.relay import frames, literals
-    from server.relay.calls import Ask, Rules
-    from server.relay.faults import Code, PeerError
-    from server.relay.pair import Pair
+from server.call import Answer, Decision, Pass, Refusal
+from server.relay import frames, literals
+from server.relay.calls import Ask, Rules
+from server.relay.faults import Code, PeerError
+from server.relay.pair import Pair
+from tests.fuzz.ledger import Books
 
 HELD = "/runtime.v1.RuntimeService/StopContainer"
 PLAIN = "/runtime.v1.RuntimeService/Version"
+_METHODS = (PLAIN, HELD, HELD, "/nobody.has/This")
 
-_DECISIONS = (Pass(), Answer(b"answer"), Refusal("ABORTED", "refused", b"details"))
+#: By a call's number; the last is not decided as long as the input goes on.
+_DECISIONS: tuple[Decision | None, ...] = (Pass(), Answer(b"answer"), Refusal("ABORTED", "refused", b"details"), None)
 
-#: What came out: for the client, for the backend, asked; and the code that it ended with.
-Outcome = tuple[bytes, bytes, list[Ask], str]
+#: What a thing said begins with, in bytes; and how many one has that is made.
+_FIXED = 3
+_MADE = 6
+
+#: Pieces that a thing said comes in, about, at most if it is large.
+_MOST_PIECES = 40
 
 
-def said(data: bytes) -> Iterator[tuple[bool, int, bytes]]:
-    """The things said: whether by the client, the size of the pieces, the bytes."""
-    at = 0
-    while at + 3 <= len(data):
-        size = int.from_bytes(data[at + 1 : at + 3])
-        yield bool(data[at] & 1), (data[at] >> 1) + 1, data[at + 3 : at + 3 + size]
-        at += 3 + size
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A thing said: whether by the client, the size of the pieces, the bytes."""
+
+    client: bool
+    piece: int
+    text: bytes
+
+
+def cut(data: bytes) -> list[bytes]:
+    """An input's things said; what is cut off at its end is nothing."""
+    found, at = [], 0
+    while at + _FIXED <= len(data):
+        size = _MADE if data[at] & 2 else _FIXED + int.from_bytes(data[at + 1 : at + 3])
+        found.append(data[at : at + size])
+        at += size
+    return found if at <= len(data) else found[:-1]
+
+
+def said(data: bytes) -> Iterator[Said]:
+    """What each of them is."""
+    for thing in cut(data):
+        kind, flags, stream = thing[1:4] if thing[0] & 2 else (0, 0, 0)
+        text = _frame(kind % 11, flags, stream, int.from_bytes(thing[4:])) if thing[0] & 2 else thing[_FIXED:]
+        # Large frames come in larger pieces, so that an input takes milliseconds.
+        yield Said(bool(thing[0] & 1), max((thing[0] >> 2) + 1, len(text) // _MOST_PIECES), text)
+
+
+def _frame(kind: int, flags: int, stream: int, number: int) -> bytes:
+    """A frame that is likely to be a right one."""
+    size = min(number, frames.DEFAULT_SIZE)
+    match kind:
+        case frames.DATA:
+            # A message that is never whole, as of one that is large.
+            return frames.frame(kind, flags, stream, (b"\0\0\x7f\0\0" + bytes(size))[:size])
+        case frames.HEADERS:
+            asked = [(b":method", b"POST"), (b":path", _METHODS[number % 4].encode()), (b"grpc-timeout", b"1S")]
+            answered = [(b":status", b"200"), (b"grpc-status", b"%d" % (number >> 1))]
+            return frames.frame(kind, flags, stream, literals.encode(answered if number & 4 else asked))
+        case frames.SETTINGS:
+            payload = b"" if flags & frames.ACK else stream.to_bytes(2) + number.to_bytes(4)
+            return frames.frame(kind, flags, 0, payload)
+        case frames.RST_STREAM | frames.WINDOW_UPDATE:
+            return frames.frame(kind, flags, stream, number.to_bytes(4))
+        case frames.GOAWAY:
+            return frames.goaway(stream, Code.NO_ERROR)
+        case frames.PING:
+            return frames.frame(kind, flags, 0, bytes(8))
+        case _:
+            return frames.frame(kind, flags, stream, bytes(size))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came out: for the client, for the backend, what was asked; and the code that it ended with."""
+
+    client: bytes = b""
+    backend: bytes = b""
+    asks: list[Ask] = field(default_factory=list)
+    code: str = ""
 
 
 def outcome(data: bytes, *, whole: bool) -> Outcome:
     """What a pair makes of it; in pieces, unless it is to be ``whole``. Only a peer's error may be raised in it."""
-    pair = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0))
-    client, backend, asks, code = b"", b"", [], ""
-    for from_client, piece, text in said(data):
-        read = pair.from_client if from_client else pair.from_backend
-        step = (len(text) or 1) if whole else piece
+    pair, books, found = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0)), Books(), Outcome()
+    for each in said(data):
+        read = pair.from_client if each.client else pair.from_backend
+        step = (len(each.text) or 1) if whole else each.piece
         try:
-            for at in range(0, len(text), step):
-                read(text[at : at + step])
+            for at in range(0, len(each.text), step):
+                read(each.text[at : at + step])
         except PeerError as error:
-            code = error.code.name
+            found.code = error.code.name
         to_client, to_backend, happened = pair.taken()
-        client, backend = client + to_client, backend + to_backend
-        new = [each for each in happened if isinstance(each, Ask)]
-        asks += new
-        if code:
+        found.client, found.backend = found.client + to_client, found.backend + to_backend
+        if found.code:
             break
+        books.enter(each.text, to_client, to_backend, client=each.client)
+        books.agree(pair)
+        new = [happening for happening in happened if isinstance(happening, Ask)]
+        found.asks += new
         for ask in new:
-            pair.decided(ask.stream, _DECISIONS[ask.stream // 2 % 3])
-    return client, backend, asks, code
+            if (decision := _DECISIONS[ask.stream // 2 % len(_DECISIONS)]) is not None:
+                pair.decided(ask.stream, decision)
+    return found
 
 
 def check(data: bytes) -> None:
-    """What comes out does not depend on how it came in, and is whole frames. Raises what is wrong."""
+    """What comes out does not depend on how it came in, and can be read. Raises what is wrong."""
     found = outcome(data, whole=True)
-    assert found == outcome(data, whole=False)
-    for text in (found[0], found[1].removeprefix(frames.PREFACE)):
-        at = 0
-        while at < len(text):
-            at += frames.PREFIX_SIZE + int.from_bytes(text[at : at + 3])
-        assert at == len(text)
+    assert found == outcome(data, whole=False), "it depends on the pieces that it came in"
+    for text in (found.client, found.backend.removeprefix(frames.PREFACE)):
+        _readable(text)
 
 
-def seeds() -> list[bytes]:
-    """Inputs to begin with: a connection's beginning and some calls."""
+def _readable(text: bytes) -> None:
+    """Whole frames, and no header block that another frame is in (RFC 9113, 4.3)."""
+    at, opened = 0, 0
+    while at < len(text):
+        kind, flags, stream = text[at + 3], text[at + 4], int.from_bytes(text[at + 5 : at + 9]) & frames.LARGEST
+        assert not opened or (kind, stream) == (frames.CONTINUATION, opened), "a header block is interrupted"
+        if kind in (frames.HEADERS, frames.CONTINUATION):
+            opened = 0 if flags & frames.END_HEADERS else stream
+        at += frames.PREFIX_SIZE + int.from_bytes(text[at : at + 3])
+    assert at == len(text), "a frame is cut"
+    assert not opened, "a header block is cut"
+
+
+def seeds() -> dict[str, bytes]:
+    """Inputs to begin with, by their names: a connection's beginning, some calls, and frames that are made."""
     empty, ack = frames.frame(frames.SETTINGS, 0, 0), frames.frame(frames.SETTINGS, frames.ACK, 0)
     begin = [(1, frames.PREFACE + empty), (0, empty + ack), (1, ack)]
     calls = []
@@ -89,20 +156,14 @@ def seeds() -> list[bytes]:
         (0, frames.goaway(7, Code.NO_ERROR)),
         (0, frames.frame(frames.PING, 0, 0, bytes(8))),
     ]
-    ways = [begin, begin + calls, begin + calls + ends, begin + calls[:4] + ends]
-    return [b"".join(bytes([side | 6]) + len(text).to_bytes(2) + text for side, text in way) for way in ways]
-
-
-def main(seconds: str, directory: str) -> None:
-    """Fuzz for so long; does not return. What is found is printed, with the input, and kept in the directory."""
-    corpus = Path(directory)
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(seeds()):
-        (corpus / f"seed-{number}").write_bytes(seed)
-    options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", f"-artifact_prefix={corpus}/"]
-    atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    ways = {
+        "begin": begin,
+        "calls": begin + calls,
+        "ends": begin + calls + ends,
+        "left": begin + calls[:2] + calls[6:7] + ends,
+    }
+    made = {name: b"".join(bytes([side | 12]) + len(text).to_bytes(2) + text for side, text in way)
+            for name, way in ways.items()}  # fmt: skip
+    held = bytes([15, 1, 4, 9, 0, 1, 15, 0, 0, 9, 1, 0, 14, 3, 0, 9, 0, 8])
+    settings = bytes([14, 4, 0, 4, 0, 9, 15, 4, 1, 0, 0, 0, 15, 4, 0, 1, 1, 0, 14, 4, 1, 0, 0, 0])
+    return made | {"held": made["begin"] + held, "settings": made["calls"] + settings}

@@ -1,6 +1,6 @@
-"""The process that is fuzzed: atheris calls every reader in it, and ends it with what it has found.
+"""The process that is fuzzed: atheris checks every input in it, and ends it with what it has found.
 
-python -m tests.fuzz.target PLANT libFuzzer's arguments...
+python -m tests.fuzz.target SUBJECT PLANT libFuzzer's arguments...
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["shim", "server"]):
-    from tests.fuzz.inputs import check
-    from tests.fuzz.mutation import mutated
+#: The modules whose branches guide the fuzzer, by subject; and those that do not.
+_GUIDES = {"declarations": (["shim", "server"], ["server.relay"]), "frames": (["server.relay"], [])}
+
+with atheris.instrument_imports(*_GUIDES[sys.argv[1]]):
     from tests.fuzz.plants import planted
+    from tests.fuzz.subjects import SUBJECTS
 
 
-def _mutated(data: bytes, most: int, seed: int) -> bytes:
-    return mutated(data, most, seed, atheris.Mutate)
-
-
-def main(plant: str, arguments: list[str]) -> None:
+def main(name: str, plant: str, arguments: list[str]) -> None:
     """Fuzz until the time is over or something is found; does not return."""
-    with planted(plant or None):
-        atheris.Setup([sys.argv[0], *arguments], check, custom_mutator=_mutated)
+    subject = SUBJECTS[name]
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        return subject.mutated(data, most, seed, atheris.Mutate)
+
+    with planted(subject.plants, plant or None):
+        atheris.Setup([sys.argv[0], *arguments], subject.check, custom_mutator=mutated)
         atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
