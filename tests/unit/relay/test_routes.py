@@ -72,7 +72,7 @@ async def last_word(bed: Bed) -> None:
     assert await bed.unary(STOP)(b"last word") == b"last word"
 
 
-@pytest.mark.parametrize("response", [b"", b"\xffx\xffx", bytes(3 << 20)])
+@pytest.mark.parametrize("response", [b"", b"\xffx\xffx", bytes(3 << 20)], ids=["none", "noise", "3 MiB"])
 async def test_an_answer_is_given_without_the_runtime(bed: Bed, runtime: Receiving, response: bytes) -> None:
     """An answer of any size reaches the caller as it is, and the runtime gets no message."""
 

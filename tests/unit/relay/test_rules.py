@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,20 +22,15 @@ from server.front import Gate
 from server.relay import RelayFront, frames, literals
 from server.relay.calls import Rules
 from server.relay.faults import Code, PeerError
-from server.relay.frames import Cutter, Frame
 from server.relay.pair import Pair
-from server.relay.static import Field
 from tests.unit.front_bed import PATIENCE, VERSION, Bed, Judge, client, failure, running_bed
+from tests.unit.relay.talk import ACK, SETTINGS, call, talk
 from tests.unit.relay.test_frames import BROKEN
 from tests.unit.relay.wire import HELD, PLAIN, request
 
-SETTINGS = frames.frame(frames.SETTINGS, 0, 0)
-ACK = frames.frame(frames.SETTINGS, frames.ACK, 0)
 
-
-def call(stream: int, method: str = PLAIN, *, end: bool = False, more: tuple[Field, ...] = ()) -> bytes:
-    """The fields of a request."""
-    return frames.headers(stream, literals.encode(request(method, *more)), end=end)
+def _data(flags: int, payload: bytes) -> bytes:
+    return frames.frame(frames.DATA, flags, 1, payload)
 
 
 #: What a client says after its first SETTINGS, and how its connection ends.
@@ -48,58 +42,24 @@ CLIENTS: list[tuple[str, bytes, Code]] = [
     ("5.1.1 a stream behind another", call(3) + frames.reset(3, Code.CANCEL) + call(1), Code.STREAM_CLOSED),
     ("5.1.1 a stream again", call(1) + frames.reset(1, Code.CANCEL) + call(1), Code.STREAM_CLOSED),
     ("4.3 fields that no table has", frames.headers(1, b"\xbe", end=False), Code.COMPRESSION_ERROR),
+    ("4.3 fields that are cut off", frames.headers(1, b"\x40\x05abc", end=False), Code.COMPRESSION_ERROR),
+    ("4.3 a table resized within fields", frames.headers(1, b"\x82\x20", end=False), Code.COMPRESSION_ERROR),
+    ("4.3 a table above its limit", frames.headers(1, b"\x3f\xe1\x1f\xff", end=False), Code.COMPRESSION_ERROR),
+    ("5.5 an unknown frame within headers", frames.frame(1, 0, 1) + frames.frame(99, 0, 1), Code.PROTOCOL_ERROR),
+    ("6.1 more padding than held data", call(1, HELD) + _data(8, b"\5abc"), Code.PROTOCOL_ERROR),
+    ("6.1 held data without their padding", call(1, HELD) + _data(8, b""), Code.PROTOCOL_ERROR),
+    ("6.3 priority of another size", frames.frame(frames.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
+    ("6.5.2 push neither allowed nor not", frames.frame(4, 0, 0, b"\0\2\0\0\0\2"), Code.PROTOCOL_ERROR),
     ("6.5.2 a window too large", frames.frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"), Code.FLOW_CONTROL_ERROR),
+    ("6.5.2 frames too small", frames.frame(4, 0, 0, b"\0\5\0\0\x3f\xff"), Code.PROTOCOL_ERROR),
+    ("6.5.2 frames too large", frames.frame(4, 0, 0, b"\0\5\1\0\0\0"), Code.PROTOCOL_ERROR),
     ("6.5.3 too many acknowledgements", ACK + ACK, Code.PROTOCOL_ERROR),
     ("6.9 the connection's window larger by nothing", frames.window_update(0, 0), Code.PROTOCOL_ERROR),
     ("6.9.1 the connection's window too large", frames.window_update(0, frames.LARGEST), Code.FLOW_CONTROL_ERROR),
+    ("6.9.1 a stream's window too large", call(1) + frames.window_update(1, frames.LARGEST), Code.FLOW_CONTROL_ERROR),
     # A grpc server allows larger frames than the relay would by itself: test_frames.py has these.
     *(case for case in BROKEN if not case[0].startswith("4.2")),
 ]
-
-
-class Talk:
-    """A client that speaks in bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._cutter = Cutter()
-        self._frames: list[Frame] = []
-
-    def say(self, data: bytes) -> None:
-        """Send bytes."""
-        self._writer.write(data)
-
-    async def until(self, kind: int, stream: int = 0) -> Frame:
-        """The next frame of a type and stream; what comes before it is forgotten."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                while self._frames:
-                    frame = self._frames.pop(0)
-                    if (frame.kind, frame.stream) == (kind, stream):
-                        return frame
-                data = await self._reader.read(1 << 16)
-                assert data, "the connection was closed"
-                self._frames += self._cutter.feed(data)
-
-    async def end(self) -> None:
-        """Wait until the relay has closed the connection."""
-        async with asyncio.timeout(PATIENCE):
-            while await self._reader.read(1 << 16):
-                pass
-
-
-@asynccontextmanager
-async def talk(path: Path, begin: bytes = frames.PREFACE + SETTINGS) -> AsyncIterator[Talk]:
-    """A connection that has begun."""
-    reader, writer = await asyncio.open_unix_connection(path)
-    made = Talk(reader, writer)
-    made.say(begin)
-    try:
-        yield made
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 @pytest_asyncio.fixture
@@ -128,10 +88,17 @@ async def test_a_client_that_breaks_the_rules_is_told_and_nobody_else_notices(
 
 @pytest.mark.parametrize(
     "begin",
-    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100), frames.PREFACE + frames.frame(frames.PING, 0, 0, bytes(8))],
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes(100),
+        frames.PREFACE[:-1] + b"x" + SETTINGS,
+        frames.PREFACE + frames.frame(frames.PING, 0, 0, bytes(8)),
+        frames.PREFACE + ACK,
+        frames.PREFACE + call(1),
+    ],
 )
 async def test_what_is_not_http2_is_not_served(bed: Bed, begin: bytes) -> None:
-    """3.4: another protocol, noise, or another first frame than SETTINGS."""
+    """3.4: another protocol, noise, nearly the preface, or another first frame than SETTINGS."""
     async with talk(bed.socket, begin) as bad:
         goaway = await bad.until(frames.GOAWAY)
         assert int.from_bytes(goaway.payload[4:8]) == Code.PROTOCOL_ERROR
