@@ -11,12 +11,13 @@ import grpc
 import pytest
 
 from tests.conftest import MakeHookshim
-from tests.differential.ways import Outcome, Ways, field, image_service
+from tests.differential.ways import Outcome, field, image_service
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIClient, Reply
 from tests.support.image import FOREVER
 from tests.support.registry import Pushed, Registry
 from tests.support.stage import KEY, exec_hook
+from tests.support.ways import Ways
 from tests.wire import cri_pb2 as cri
 
 USER = "hookshim-reader"

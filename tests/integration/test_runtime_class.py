@@ -9,11 +9,12 @@ import grpc
 import pytest
 
 from tests.conftest import MakeHookshim
-from tests.differential.ways import Outcome, Ways
+from tests.differential.ways import Outcome
 from tests.support.containerd import SECOND_HANDLER, PrivateContainerd
 from tests.support.cri import CRIClient, Reply
 from tests.support.signals import SignalLog, logging_container, logging_hook
 from tests.support.stage import KEY, exec_hook
+from tests.support.ways import Ways
 from tests.wire import cri_pb2 as cri
 
 UNKNOWN = "no-such-handler"
