@@ -5,7 +5,8 @@ On a connection of its own, so that nothing a client does to the front door's re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
@@ -18,17 +19,21 @@ from shim.errors import RuntimeCallError
 from shim.memory import Memory
 from shim.ports import Container, Metadata, Pod
 from shim.records import ContainerRef, ContainerState, Ending
+from shim.together import each
 
 log = structlog.get_logger(__name__)
 
 _CRI = "/runtime.v1.RuntimeService/"
 _TASKS = "/containerd.services.tasks.v1.Tasks/"
 
-#: Seconds between two looks at a container's state, for a runtime without the Tasks API.
-_LOOK = 1.0
+#: Seconds between two looks at a container's state, for a runtime without the Tasks API: at first, and at most.
+_LOOK_MIN, _LOOK = 0.1, 1.0
 
 #: Pods that are remembered: more than a node runs.
 _PODS = 1024
+
+#: Pods that are asked for at once.
+_AT_ONCE = 16
 
 _SIGKILL = 9
 
@@ -56,6 +61,18 @@ class CriRuntime:
         if found is None:
             return None
         return _container(found, await self.pod(found.pod_sandbox_id))
+
+    async def find_all(self, container_ids: Collection[str]) -> dict[str, Container]:
+        """Those of these containers that there are, from one list; each pod of one that has not ended is asked for."""
+        wanted = frozenset(container_ids)
+        found = [one for one in await self._list(cri.ContainerFilter()) if one.id in wanted]
+        pods: dict[str, Pod | None] = {}
+
+        async def look(sandbox_id: str) -> None:
+            pods[sandbox_id] = await self.pod(sandbox_id)
+
+        await each(_AT_ONCE, {one.pod_sandbox_id for one in found if one.state != cri.CONTAINER_EXITED}, look)
+        return {one.id: _container(one, pods.get(one.pod_sandbox_id)) for one in found}
 
     async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
         """The pod's containers that are ``wanted``; the pod itself is asked for only if there are any."""
@@ -156,22 +173,31 @@ class CriRuntime:
     async def wait_ended(self, container_id: str) -> None:
         """Wait on containerd's own task: its end is known here as soon as containerd knows it."""
         request = tasks.WaitRequest(container_id=container_id).SerializeToString()
+        try:
+            await self._wait_once(container_id, request)
+        except RuntimeCallError:
+            await asyncio.sleep(_LOOK_MIN)
+        else:
+            return
 
         def ended(state: RetryCallState) -> None:
             log.debug("waiting for a container's end again", container=container_id, attempt=state.attempt_number)
 
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError)),
-            wait=wait_exponential(0.1, max=_LOOK),
+            wait=wait_exponential(_LOOK_MIN, max=_LOOK),
             after=ended,
         ):
             with attempt:
-                try:
-                    await self._caller.call(f"{_TASKS}Wait", request, NAMESPACE, None)
-                except RuntimeCallError:
-                    # No task, no containerd, or no Tasks API: only the state tells.
-                    if await self._running(container_id):
-                        raise
+                await self._wait_once(container_id, request)
+
+    async def _wait_once(self, container_id: str, request: bytes) -> None:
+        try:
+            await self._caller.call(f"{_TASKS}Wait", request, NAMESPACE, None)
+        except RuntimeCallError:
+            # No task, no containerd, or no Tasks API: only the state tells.
+            if await self._running(container_id):
+                raise
 
     async def _running(self, container_id: str) -> bool:
         state = await self.state(container_id)

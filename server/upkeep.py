@@ -86,11 +86,10 @@ async def recover(
 async def clear_output(journal: Journal, native: NativeExec) -> None:
     """Remove what hooks have written that nobody waits for any more."""
     try:
-        work = await journal.open_work()
+        attempts = await journal.open_attempts()
     except JournalUnavailableError:
         return
-    open_deliveries = (delivery for _, deliveries in work for delivery in deliveries if delivery.state.open)
-    native.clear([(delivery.id, delivery.attempts) for delivery in open_deliveries])
+    native.clear(attempts)
 
 
 async def follow(rules: HooksDirectory, engine: Engine, clock: SystemClock) -> None:

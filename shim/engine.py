@@ -358,6 +358,7 @@ class Engine:
                 self._tools, self._post_stops, self._kubelet, container_id, self._drop, self._resumption.take_up
             )
         with actor.used():
+            self._resumption.go_on(container_id)
             yield actor
 
     def _drop(self, container_id: str) -> None:

@@ -156,11 +156,19 @@ class Journal:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
         return await self.ask(_open_work)
 
+    async def open_work_of(self, container_id: str) -> list[tuple[Operation, list[Delivery]]]:
+        """The same of one container. Raises JournalUnavailableError."""
+        return await self.ask(lambda store: _open_work(store, container_id))
+
+    async def open_attempts(self) -> list[tuple[str, int]]:
+        """Of every open delivery, its id and the number of its current attempt. Raises JournalUnavailableError."""
+        return await self.ask(lambda store: store.open_attempts())
+
     async def born(self) -> float:
         """When the journal was begun, in seconds since the epoch. Raises JournalUnavailableError."""
         return await self.ask(lambda store: store.born())
 
-    async def expire(self, before: float, limit: int = 500) -> int:
+    async def expire(self, before: float, limit: int = 100) -> int:
         """Delete at most ``limit`` operations done before ``before``; how many they were.
 
         Raises JournalUnavailableError.
@@ -294,11 +302,11 @@ def _find(store: Store, key: str) -> Found | HookshimError:
         return error
 
 
-def _open_work(store: Store) -> list[tuple[Operation, list[Delivery]]]:
+def _open_work(store: Store, container_id: str | None = None) -> list[tuple[Operation, list[Delivery]]]:
     by_operation: dict[str, list[Delivery]] = {}
-    for delivery in store.deliveries_of_open_operations():
+    for delivery in store.deliveries_of_open_operations(container_id):
         by_operation.setdefault(delivery.operation_id, []).append(delivery)
-    return [(operation, by_operation.get(operation.id, [])) for operation in store.open_operations()]
+    return [(operation, by_operation.get(operation.id, [])) for operation in store.open_operations(container_id)]
 
 
 def _resolve_all(commits: list[_Commit], results: list[JournalError | None]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from shim.errors import AskedWronglyError, UnknownDeliveryError
 from shim.records import Found
-from shim.store import Store, statements, to_delivery, to_operation
+from shim.rows import to_delivery, to_operation
+from shim.store import Store, statements
 from shim.strictjson import printable
 
 _SQL = statements("lookup.sql")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shim.actions import Declared, LifecycleHandler
 from shim.changes import Change
@@ -61,6 +61,10 @@ async def _unrecorded(_execution: Execution) -> None:
     """For an attempt that nobody could find again."""
 
 
+async def _sent() -> None:
+    """For an attempt that is on disk already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of one delivery: everything a handler needs.
@@ -68,7 +72,8 @@ class Attempt:
     ``budget`` is the seconds it may take (None: no bound); the engine cancels the handler when they are over.
     ``source`` says who declared it (``shim.records``). ``execution`` is what an earlier process recorded of this very
     attempt, ``record`` writes it; it never raises, and returns when that is on disk, or cannot be for now.
-    ``ending`` is what a postStop has to tell.
+    ``ending`` is what a postStop has to tell. ``sent`` returns when it is on disk that the attempt has begun, as does
+    ``record``; that is so before a handler is given one, unless it is Foreseeing.
     """
 
     delivery_id: str
@@ -81,6 +86,7 @@ class Attempt:
     execution: Execution | None = None
     record: Callable[[Execution], Awaitable[None]] = _unrecorded
     ending: Ending | None = None
+    sent: Callable[[], Awaitable[None]] = _sent
 
 
 class Handler(Protocol):
@@ -99,6 +105,15 @@ class Handler(Protocol):
         None: it is not to be found, nothing of it will have an effect from now on as far as can be known, and it has
         to be sent again. Cancelling it ends the work, as in ``deliver``.
         """
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A handler that prepares its work while its attempt is not on disk yet, and waits for that before any effect."""
+
+    def foresee(self, container: Container) -> None:
+        """A hook is about to be due in this container. Returns at once, and nothing comes of it but time."""
         ...
 
 
@@ -123,6 +138,13 @@ class Runtime(Protocol):
 
     async def find(self, container_id: str) -> Container | None:
         """The container as it is now with its pod, None if the runtime knows none by that id."""
+        ...
+
+    async def find_all(self, container_ids: Collection[str]) -> dict[str, Container]:
+        """Those of these containers (whole ids) that the runtime knows, as they are now, by their ids.
+
+        The pod of one that has ended is not asked for.
+        """
         ...
 
     async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
@@ -214,4 +236,8 @@ class Journal(Protocol):
 
     async def open_work(self) -> list[tuple[Operation, list[Delivery]]]:
         """Every open operation with its deliveries, oldest first. Raises JournalUnavailableError."""
+        ...
+
+    async def open_work_of(self, container_id: str) -> list[tuple[Operation, list[Delivery]]]:
+        """The same of one container. Raises JournalUnavailableError."""
         ...

@@ -22,7 +22,8 @@ from shim.records import (
     Hook,
     Operation,
 )
-from shim.store import Store, statements, to_delivery, to_operation
+from shim.rows import to_delivery, to_operation
+from shim.store import Store, statements
 
 #: The fewest characters of a container's id that stand for it: what is shorter is a name.
 SHORTEST_ID = 6

@@ -5,12 +5,10 @@ Synchronous and single-threaded; ``shim.journal`` puts it on its writer thread.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -29,23 +27,8 @@ from shim.changes import (
     UpdateOperation,
 )
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import (
-    NODE,
-    AttemptRecord,
-    ContainerRef,
-    Delivery,
-    DeliveryState,
-    Ending,
-    Event,
-    Execution,
-    Hook,
-    Operation,
-    OperationKind,
-    OperationState,
-    Outcome,
-    Reason,
-    Stage,
-)
+from shim.records import AttemptRecord, Delivery, Event, Operation, Outcome
+from shim.rows import about, delivery_row, event_row, fields, operation_row, to_delivery, to_operation
 
 T = TypeVar("T")
 
@@ -55,7 +38,7 @@ log = structlog.get_logger(__name__)
 FILE = "journal.db"
 
 #: The schema's version in PRAGMA user_version; one migration_N.sql leads to each.
-VERSION = 3
+VERSION = 4
 
 _SQL = resources.files("shim") / "sql"
 
@@ -103,7 +86,11 @@ class Store:
     def _prepare(self, path: Path) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
             self._db.execute(f"PRAGMA {pragma}")
+        # The constraints of all rows that have ended would be most of the check; those of an open one are seen to when
+        # it is read, and of any when it is written.
+        self._db.execute("PRAGMA ignore_check_constraints = ON")
         [check] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        self._db.execute("PRAGMA ignore_check_constraints = OFF")
         if check != "ok":
             raise JournalCorruptError(f"journal {path} is damaged: {check}")
         self._migrate(path)
@@ -165,34 +152,33 @@ class Store:
                 values = {"before": before, "limit": limit}
                 for name in ("expire_node_events", "expire_events", "expire_attempts", "expire_deliveries"):
                     self._run(name, values)
-                deleted = self._run("expire_operations", values).rowcount
-                if deleted < limit:
-                    self._run("expire_containers", {})
+                expired = self._run("expire_operations", values).fetchall()
+                self._db.executemany(_STATEMENTS["expire_container"], map(dict, expired))
         except sqlite3.Error as error:
             raise _problem("the journal", error) from error
-        return deleted
+        return len(expired)
 
     def _apply(self, change: Change) -> None:
         match change:
             case InsertOperation(operation):
-                self._run("insert_container", asdict(operation.container))
-                self._run("insert_operation", _operation_row(operation))
+                self._run("insert_container", fields(operation.container))
+                self._run("insert_operation", operation_row(operation))
             case UpdateOperation(operation, expected):
-                self._update("update_operation", _operation_row(operation), expected, f"operation {operation.id}")
+                self._update("update_operation", operation_row(operation), expected, f"operation {operation.id}")
             case InsertDelivery(delivery):
-                self._run("insert_delivery", _delivery_row(delivery))
+                self._run("insert_delivery", delivery_row(delivery))
             case UpdateDelivery(delivery, expected):
-                self._update("update_delivery", _delivery_row(delivery), expected, f"delivery {delivery.id}")
+                self._update("update_delivery", delivery_row(delivery), expected, f"delivery {delivery.id}")
             case BeginAttempt(delivery_id, number, at):
                 self._run("begin_attempt", {"delivery_id": delivery_id, "number": number, "at": at})
             case NoteExecution(delivery_id, number, execution):
                 values = {"delivery_id": delivery_id, "number": number}
-                self._run("note_execution", asdict(execution) | values)
+                self._run("note_execution", fields(execution) | values)
             case EndAttempt(delivery_id, number, at, outcome):
                 values = {"delivery_id": delivery_id, "number": number, "at": at}
-                self._run("end_attempt", asdict(outcome) | values)
+                self._run("end_attempt", fields(outcome) | values)
             case InsertEvent(event):
-                self._run("insert_event", _event_row(event))
+                self._run("insert_event", event_row(event))
 
     def _run(self, name: str, values: dict[str, Any]) -> sqlite3.Cursor:
         return self._db.execute(_STATEMENTS[name], values)
@@ -207,6 +193,10 @@ class Store:
     def _rows(self, name: str, values: Mapping[str, Any]) -> list[sqlite3.Row]:
         return self.rows(_STATEMENTS[name], values)
 
+    def _of(self, name: str, container_id: str | None) -> list[sqlite3.Row]:
+        which = name if container_id is None else f"{name}_of_container"
+        return self._rows(which, {"container_id": container_id})
+
     def _update(self, name: str, values: dict[str, Any], expected: str, what: str) -> None:
         if self._run(name, values | {"expected": expected}).rowcount != 1:
             raise JournalConflictError(f"{what} is not {expected} in the journal; wanted {values['state']}")
@@ -215,13 +205,17 @@ class Store:
         """When this journal was begun, in seconds since the epoch."""
         return float(self._rows("born", {})[0]["born"])
 
-    def open_operations(self) -> list[Operation]:
-        """Every operation that is not done, oldest first."""
-        return _read(to_operation, self._rows("open_operations", {}))
+    def open_operations(self, container_id: str | None = None) -> list[Operation]:
+        """Every operation that is not done, or of one container, oldest first."""
+        return _read(to_operation, self._of("open_operations", container_id))
 
-    def deliveries_of_open_operations(self) -> list[Delivery]:
-        """Every delivery, open or not, of an operation that is not done."""
-        return _read(to_delivery, self._rows("deliveries_of_open_operations", {}))
+    def deliveries_of_open_operations(self, container_id: str | None = None) -> list[Delivery]:
+        """Every delivery, open or not, of an operation that is not done, or of one container."""
+        return _read(to_delivery, self._of("deliveries_of_open_operations", container_id))
+
+    def open_attempts(self) -> list[tuple[str, int]]:
+        """Of every open delivery, its id and the number of its current attempt."""
+        return [(row["id"], row["attempts"]) for row in self._rows("open_attempts", {})]
 
     def deliveries_of(self, container_id: str) -> list[Delivery]:
         """All that was ever recorded for one container, oldest first."""
@@ -250,7 +244,7 @@ class Store:
     def events(self) -> list[Event]:
         """All events, oldest first."""
         return [
-            Event(row["at"], row["reason"], _about(row), row["delivery_id"] or "", row["message"])
+            Event(row["at"], row["reason"], about(row), row["delivery_id"] or "", row["message"])
             for row in self._rows("events", {})
         ]
 
@@ -282,109 +276,3 @@ def _problem(what: str, error: sqlite3.Error) -> JournalError:
     if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return JournalCorruptError(f"{what} is damaged: {error}")
     return JournalUnavailableError(f"{what} cannot be used: {error}")
-
-
-def _operation_row(operation: Operation) -> dict[str, Any]:
-    return {
-        "id": operation.id,
-        "kind": operation.kind,
-        "reason": operation.reason,
-        "container_id": operation.container.id,
-        "state": operation.state,
-        "timeout": operation.timeout,
-        "deadline": operation.deadline,
-        "boot_id": operation.boot_id,
-        "created_at": operation.created_at,
-        "forwarded_at": operation.forwarded_at,
-        "finished_at": operation.finished_at,
-        "error": operation.error,
-        "ending": None if operation.ending is None else json.dumps(asdict(operation.ending)),
-    }
-
-
-def _delivery_row(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "operation_id": delivery.operation_id,
-        "container_id": delivery.container.id,
-        "hook": delivery.hook,
-        "position": delivery.position,
-        "handler": delivery.handler,
-        "source": delivery.source,
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "interruptions": delivery.interruptions,
-        "next_attempt_at": delivery.next_attempt_at,
-        "error": delivery.outcome.error,
-        "exit_status": delivery.outcome.exit_status,
-        "http_status": delivery.outcome.http_status,
-        "output": delivery.outcome.output,
-        "created_at": delivery.created_at,
-        "finished_at": delivery.finished_at,
-        "retried_at": delivery.retried_at,
-        "attempts_before": delivery.attempts_before,
-    }
-
-
-def _event_row(event: Event) -> dict[str, Any]:
-    return {
-        "at": event.at,
-        "reason": event.reason,
-        "container_id": event.container.id or None,
-        "delivery_id": event.delivery_id or None,
-        "message": event.message,
-    }
-
-
-def _container(row: sqlite3.Row) -> ContainerRef:
-    return ContainerRef(row["container_id"], row["sandbox_id"], row["name"], row["pod"], row["namespace"], row["uid"])
-
-
-def _about(row: sqlite3.Row) -> ContainerRef:
-    return NODE if row["container_id"] is None else _container(row)
-
-
-def to_operation(row: sqlite3.Row) -> Operation:
-    """A row of an operation with its container's."""
-    return Operation(
-        id=row["id"],
-        kind=OperationKind(row["kind"]),
-        reason=Reason(row["reason"]),
-        container=_container(row),
-        state=OperationState(row["state"]),
-        timeout=row["timeout"],
-        deadline=row["deadline"],
-        boot_id=row["boot_id"],
-        created_at=row["created_at"],
-        forwarded_at=row["forwarded_at"],
-        finished_at=row["finished_at"],
-        error=row["error"],
-        ending=None if row["ending"] is None else Ending(**json.loads(row["ending"])),
-    )
-
-
-def to_delivery(row: sqlite3.Row) -> Delivery:
-    """A row of ``delivery_read``."""
-    return Delivery(
-        id=row["id"],
-        operation_id=row["operation_id"],
-        container=_container(row),
-        hook=Hook(row["hook"]),
-        position=row["position"],
-        handler=row["handler"],
-        state=DeliveryState(row["state"]),
-        created_at=row["created_at"],
-        attempts=row["attempts"],
-        interruptions=row["interruptions"],
-        finished_at=row["finished_at"],
-        outcome=Outcome(row["error"], row["exit_status"], row["http_status"], row["output"]),
-        source=row["source"],
-        next_attempt_at=row["next_attempt_at"],
-        retried_at=row["retried_at"],
-        attempts_before=row["attempts_before"],
-        execution=_execution(row) if row["stage"] is not None else None,
-    )
-
-
-def _execution(row: sqlite3.Row) -> Execution:
-    return Execution(Stage(row["stage"]), row["pid"], row["pid_started"], row["execution_status"])

@@ -23,7 +23,8 @@ from shim.records import (
     Operation,
     Outcome,
 )
-from shim.store import Store, statements, to_delivery, to_operation
+from shim.rows import to_delivery, to_operation
+from shim.store import Store, statements
 
 T = TypeVar("T")
 

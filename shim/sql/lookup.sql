@@ -1,7 +1,8 @@
 -- One delivery that the node's owner wants changed, with its operation.
 
 -- name: deliveries_that_begin
-SELECT * FROM delivery_read WHERE substr(id, 1, length(:key)) = :key ORDER BY id <> :key LIMIT 2;
+-- Those that lie between the key and the key with the last character that there is: the index has them together.
+SELECT * FROM delivery_read WHERE id BETWEEN :key AND :key || char(0x10ffff) ORDER BY id <> :key LIMIT 2;
 
 -- name: operation
 SELECT operation.*, sandbox_id, name, pod, namespace, uid

@@ -46,18 +46,38 @@ WHERE delivery_id = :delivery_id AND number = :number;
 INSERT INTO event (at, type, reason, container_id, delivery_id, message)
 VALUES (:at, 'Warning', :reason, :container_id, :delivery_id, :message);
 
+-- What is open is found by the index of what is not done, never by reading what is: CROSS JOIN keeps the order.
+
 -- name: open_operations
 SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, forwarded_at, finished_at, error,
        ending, container.id AS container_id, sandbox_id, name, pod, namespace, uid
-FROM operation JOIN container ON container.id = operation.container_id
+FROM operation CROSS JOIN container ON container.id = operation.container_id
 WHERE state <> 'done'
 ORDER BY operation.created_at, operation.rowid;
 
 -- name: deliveries_of_open_operations
 SELECT delivery_read.*
-FROM operation JOIN delivery_read ON delivery_read.operation_id = operation.id
+FROM operation CROSS JOIN delivery_read ON delivery_read.operation_id = operation.id
 WHERE operation.state <> 'done'
 ORDER BY delivery_read.position, delivery_read.created_at;
+
+-- name: open_operations_of_container
+SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, forwarded_at, finished_at, error,
+       ending, container.id AS container_id, sandbox_id, name, pod, namespace, uid
+FROM operation CROSS JOIN container ON container.id = operation.container_id
+WHERE operation.container_id = :container_id AND +state <> 'done'
+ORDER BY operation.created_at, operation.rowid;
+
+-- name: deliveries_of_open_operations_of_container
+SELECT delivery_read.*
+FROM operation CROSS JOIN delivery_read ON delivery_read.operation_id = operation.id
+WHERE operation.container_id = :container_id AND +operation.state <> 'done'
+ORDER BY delivery_read.position, delivery_read.created_at;
+
+-- name: open_attempts
+SELECT delivery.id, delivery.attempts
+FROM operation CROSS JOIN delivery ON delivery.operation_id = operation.id
+WHERE operation.state <> 'done' AND delivery.state IN ('armed', 'pending', 'delivering');
 
 -- name: executions_of_container
 SELECT operation.id, kind, reason, state, timeout, deadline, boot_id, created_at, forwarded_at, finished_at, error,
@@ -100,10 +120,12 @@ DELETE FROM delivery WHERE operation_id IN (
 
 -- name: expire_operations
 DELETE FROM operation WHERE id IN (
-    SELECT id FROM operation WHERE finished_at < :before ORDER BY finished_at LIMIT :limit);
+    SELECT id FROM operation WHERE finished_at < :before ORDER BY finished_at LIMIT :limit)
+RETURNING container_id;
 
--- name: expire_containers
-DELETE FROM container WHERE NOT EXISTS (SELECT 1 FROM operation WHERE container_id = container.id);
+-- name: expire_container
+DELETE FROM container
+WHERE id = :container_id AND NOT EXISTS (SELECT 1 FROM operation WHERE container_id = :container_id);
 
 -- name: born
 SELECT born FROM journal;

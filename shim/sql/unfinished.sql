@@ -5,7 +5,7 @@ SELECT delivery.id, delivery.hook, delivery.handler, delivery.state, delivery.in
        COALESCE(MIN(attempt.began_at), delivery.retried_at, NULLIF(json_extract(operation.ending, '$.finished_at'), 0.0),
                 delivery.created_at) AS due_at
 FROM operation
-JOIN delivery ON delivery.operation_id = operation.id
+CROSS JOIN delivery ON delivery.operation_id = operation.id
 LEFT JOIN attempt ON attempt.delivery_id = delivery.id AND attempt.number > delivery.attempts_before
 WHERE operation.state <> 'done' AND delivery.state IN ('armed', 'pending', 'delivering')
 GROUP BY delivery.id;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -216,6 +216,12 @@ class SimRuntime:
         """ListContainers and PodSandboxStatus."""
         return await self._ask(lambda: self._host.containerd.snapshot(container_id))
 
+    async def find_all(self, container_ids: Collection[str]) -> dict[str, Container]:
+        """ListContainers and PodSandboxStatus."""
+        containerd = self._host.containerd
+        found = await self._ask(lambda: [containerd.snapshot(each) for each in containerd.containers])
+        return {one.ref.id: one for one in found if one is not None and one.ref.id in container_ids}
+
     async def in_pod(self, sandbox_id: str, wanted: Callable[[str, ContainerState], bool]) -> list[Container]:
         """ListContainers and PodSandboxStatus."""
         containerd = self._host.containerd
@@ -360,6 +366,10 @@ class SimJournal:
         """From the store."""
         return await self._read(lambda: open_work(self._host.store))
 
+    async def open_work_of(self, container_id: str) -> list[tuple[Operation, list[Delivery]]]:
+        """From the store."""
+        return await self._read(lambda: open_work(self._host.store, container_id))
+
     async def _read(self, query: Callable[[], T]) -> T:
         await self._step()
         async with self._writing:
@@ -369,10 +379,10 @@ class SimJournal:
             return query()
 
 
-def open_work(store: Store) -> list[tuple[Operation, list[Delivery]]]:
-    """Every open operation with its deliveries."""
-    deliveries = store.deliveries_of_open_operations()
-    return [(each, [one for one in deliveries if one.operation_id == each.id]) for each in store.open_operations()]
+def open_work(store: Store, container_id: str | None = None) -> list[tuple[Operation, list[Delivery]]]:
+    """Every open operation, or of one container, with its deliveries."""
+    deliveries, operations = store.deliveries_of_open_operations(container_id), store.open_operations(container_id)
+    return [(each, [one for one in deliveries if one.operation_id == each.id]) for each in operations]
 
 
 def _words(change: Change) -> str:

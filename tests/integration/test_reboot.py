@@ -10,7 +10,6 @@ import pytest
 
 from shim.failpoints import Failpoint
 from tests.conftest import MakeHookshim
-from tests.support import hookshimd
 from tests.support.containerd import PrivateContainerd
 from tests.support.cri import CRIError
 from tests.support.holds import Hold
@@ -38,9 +37,9 @@ def stage(
 
 
 @pytest.fixture
-def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+def anew(stage: Stage, tmp_path: Path) -> Callable[[], None]:
     """Makes the daemons that are started from then on find another boot id."""
-    return lambda: monkeypatch.setattr(hookshimd, "COMMAND", in_another_boot(COMMAND, tmp_path))
+    return lambda: setattr(stage.daemon, "program", [in_another_boot(COMMAND, tmp_path)])
 
 
 def left_open(stage: Stage, tmp_path: Path) -> dict[str, str]:

@@ -38,6 +38,8 @@ class Hookshim:
             **(env or {}),
         }
         self.options = list(options)
+        #: What is run: anything that takes the command's arguments.
+        self.program: list[str | Path] = [COMMAND]
         self.cri = CRIClient(self.socket)
         self._process: Process | None = None
 
@@ -48,7 +50,7 @@ class Hookshim:
         """
         if self.running:
             raise RuntimeError(f"pid {self.pid} serves {self.state_dir} already")
-        command: list[str | Path] = [COMMAND, "--state-dir", self.state_dir, "serve"]
+        command: list[str | Path] = [*self.program, "--state-dir", self.state_dir, "serve"]
         command += ["--listen", self.socket, "--containerd", self.containerd, *self.options]
         self._process = Process(command, self.log, {**self.env, **(env or {})})
         if wait:

@@ -75,6 +75,8 @@ class Receiver:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            # the default of 5 makes the kernel drop what comes in a crowd, for seconds
+            request_queue_size = 1024
 
             def handle_error(
                 self, request: socket.socket | tuple[bytes, socket.socket], client_address: object

@@ -141,6 +141,8 @@ async def test_what_was_committed_is_read(path: Path) -> None:
         assert await journal.deliveries_of("c3") == []
         works = [(operation(number), [delivery(operation(number))]) for number in (2, 1)]
         assert await journal.open_work() == works
+        assert await journal.open_work_of("c1") == works[1:]
+        assert sorted(await journal.open_attempts()) == [("d1", 1), ("d2", 1)]
 
 
 async def test_close_writes_what_was_handed_in(path: Path) -> None:

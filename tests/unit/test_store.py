@@ -14,7 +14,8 @@ import pytest
 from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
 from shim.records import CONTAINER, DeliveryState, Event, Hook, OperationKind, OperationState, Outcome, Reason
-from shim.store import VERSION, Store, _delivery_row, _operation_row, set_aside
+from shim.rows import delivery_row, operation_row
+from shim.store import VERSION, Store, set_aside
 from tests.unit.records import REF, accepted, delivered, delivery, done, operation, write_version_1
 
 
@@ -79,7 +80,7 @@ def test_what_is_written_is_read_again(store: Store) -> None:
 def test_an_operation_that_cannot_be_is_refused(store: Store, wrong: dict[str, Any]) -> None:
     """By the file's own CHECKs, which no bug gets past."""
     store.commit([[InsertOperation(operation(2))]])
-    row = _operation_row(replace(STOP, container=operation(2).container, state=OperationState.ACCEPTED))
+    row = operation_row(replace(STOP, container=operation(2).container, state=OperationState.ACCEPTED))
     store.commit([[UpdateOperation(done(operation(2)), OperationState.ACCEPTED)]])
     with pytest.raises(sqlite3.IntegrityError):
         store._run("insert_operation", row | wrong)
@@ -121,7 +122,7 @@ def test_an_operation_that_cannot_be_is_refused(store: Store, wrong: dict[str, A
 def test_a_delivery_that_cannot_be_is_refused(store: Store, wrong: dict[str, Any]) -> None:
     """By the file's own CHECKs, which no bug gets past."""
     store.commit([[InsertOperation(STOP)]])
-    row = _delivery_row(PRE_STOP)
+    row = delivery_row(PRE_STOP)
     with pytest.raises(sqlite3.IntegrityError):
         store._run("insert_delivery", row | wrong)
     store._run("insert_delivery", row)
