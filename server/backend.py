@@ -6,6 +6,7 @@ after it was away, and how a status that this side made up is told from one that
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -61,8 +62,20 @@ _PROBE_TIMEOUT = 5.0
 #: How grpc before 1.80 or so marks a status that came over the wire, in the debug string.
 _FROM_PEER = "Error received from peer"
 
+#: What it says of one try to connect.
+_CONNECT = re.compile(r"\A[A-Z]+: unix:.*: connect: (.+) \(\d+\)\Z")
+
 #: How grpc begins when the connection has broken under a call, which it may say before the channel's state does.
-_BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "recvmsg", "sendmsg", "GOAWAY")
+_BROKEN = (
+    "failed to connect",
+    "Stream removed",
+    "Socket closed",
+    "Connection reset",
+    "Broken pipe",
+    "recvmsg",
+    "sendmsg",
+    "GOAWAY",
+)
 
 
 class UnreachableError(HookshimError):
@@ -108,8 +121,9 @@ class Backend:
 
     def unreachable_text(self, reason: str | None) -> str:
         """What a caller is told when `is_unreachable`: which socket, and how it failed."""
-        # grpc tells the whole story of its dialling ("failed to connect to all addresses; last error: …").
-        cause = (reason or "no reason given").rpartition(" error: ")[2]
+        # grpc tells the whole story of its dialling ("failed to connect to all addresses; last error: …"), and in some
+        # of its ways to wait for sockets also which one it was ("UNKNOWN: unix:PATH: connect: … (2)").
+        cause = _CONNECT.sub(r"\1", (reason or "no reason given").rpartition(" error: ")[2])
         return f"containerd at {self.path} does not answer: {cause}"
 
     async def wait_until_reachable(

@@ -35,6 +35,7 @@ from server.intercept import Interception
 from server.lock import StateLock
 from server.metrics import Metrics
 from server.metrics.calls import CountedInterceptor
+from server.metrics.loop import cpu_of_this_thread
 from server.native.caller import Caller
 from server.notify import Manager
 from server.observe.supervisor import observed
@@ -157,6 +158,7 @@ async def _serve(config: Config) -> None:
             asyncio.create_task(follow(rules, engine, clock), name="rules"),
             asyncio.create_task(metrics.backend.follow(client.states()), name="backend"),
             asyncio.create_task(admin.follow(), name="admin"),
+            asyncio.create_task(metrics.loop.follow(), name="event loop's metrics"),
             asyncio.create_task(manager.watch(config.listen, config.containerd), name="watchdog"),
         }
         if config.events.containerd and not config.events.kubeconfig:
@@ -224,6 +226,11 @@ def _tell_states(
         "hookshim_rules_last_reload_successful",
         "Whether the node's rules in force are those of its files (1), or older ones since those are refused (0).",
         lambda: not rules.last_error,
+    )
+    states.counter(
+        "hookshim_event_loop_cpu_seconds_total",
+        "CPU time of the thread that the event loop runs in; a rate near 1 is all that there is.",
+        cpu_of_this_thread(),
     )
     metrics.calls.watch(lambda: front.in_flight)
 

@@ -314,8 +314,9 @@ class Actor(Kept):
         operation = self._drafts.operation(container, OperationKind.STOP, reason, timeout, until)
         deliveries = self._drafts.due(operation, hooks, problem, ran=ran, at_once=not flights) if due else []
         caller.accept()
-        await self._ledger.note(*accepted(operation, deliveries))
         run = StopRun(self._tools, self._ledger, container, operation, deliveries, request, metadata, flights)
+        run.hooks.foresee()
+        await self._ledger.note(*accepted(operation, deliveries))
         if post_start is not None:
             post_start.stop()
         self._spawn_stop(run, post_start.ended if post_start is not None else None)

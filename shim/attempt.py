@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import structlog
@@ -11,11 +12,12 @@ import structlog
 from shim import texts
 from shim.actions import ExecAction
 from shim.countdown import Countdown
-from shim.naming import attempting
+from shim.naming import bind_attempt
 from shim.ports import Attempt, Runtime
 from shim.records import SIGNALLED, Outcome
 from shim.table import DeliveryEvent
 from shim.tools import Tools
+from shim.waking import Flag, Source, first_of
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,9 @@ EXIT_WINDOW = 1.0
 
 #: Seconds: a handler whose container has ended may still be bringing its answer home, and the other way round.
 ANSWER_WINDOW = 0.25
+
+#: Seconds before the runtime is asked for the container's end: most handlers have ended by then, and it knows no hurry.
+WATCH_AFTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,8 @@ async def carry_out(
     tools: Tools,
     attempt: Attempt,
     bounds: Sequence[Countdown],
-    stopped: asyncio.Event,
-    withdrawn: asyncio.Event,
+    stopped: Flag,
+    withdrawn: Flag,
     *,
     find: bool = False,
 ) -> Result:
@@ -50,74 +55,108 @@ async def carry_out(
 
     What is still running then is cancelled. If this itself is cancelled, the attempt has no outcome.
     """
-    with attempting(attempt):
-        return await _carry_out(tools, attempt, bounds, stopped, withdrawn, find=find)
-
-
-async def _carry_out(
-    tools: Tools,
-    attempt: Attempt,
-    bounds: Sequence[Countdown],
-    stopped: asyncio.Event,
-    withdrawn: asyncio.Event,
-    *,
-    find: bool,
-) -> Result:
-    what = f"{attempt.hook} {attempt.delivery_id}"
     began = tools.clock.boottime()
-    work = asyncio.create_task(_deliver(tools, attempt, find=find), name=f"handler {what}")
-    ended = asyncio.create_task(_ended(tools.runtime, attempt), name=f"ended {what}")
-    over = asyncio.create_task(_first_over(bounds), name=f"budget {what}")
-    stop = asyncio.create_task(stopped.wait(), name=f"stop {what}")
-    owner = asyncio.create_task(withdrawn.wait(), name=f"owner {what}")
-    tasks: tuple[asyncio.Task[object], ...] = (work, ended, over, stop, owner)
+    race = _Race(tools, attempt, bounds, (stopped, withdrawn), find=find)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done() and not (work.done() or stop.done() or owner.done()):
-            await asyncio.wait({work}, timeout=ANSWER_WINDOW)
-        outcome = work.result() if work.done() else None
+        await race.run()
+        result = await race.result()
+        # A second stop may have shortened the budget that it began with.
+        return result or _failed(attempt, texts.timed_out(tools.clock.boottime() - began))
+    finally:
+        await race.close()
+
+
+class _Race:
+    """The handler, its container's end, and ``told``, which end the attempt from outside: whichever comes first."""
+
+    def __init__(
+        self, tools: Tools, attempt: Attempt, bounds: Sequence[Countdown], told: Sequence[Flag], *, find: bool
+    ) -> None:
+        self._tools = tools
+        self._attempt = attempt
+        self._bounds = bounds
+        self._told = told
+        self._what = f"{attempt.hook} {attempt.delivery_id}"
+        self._context = copy_context()
+        self._context.run(bind_attempt, attempt)
+        self._begun = Flag()
+        work = self._deliver(find=find)
+        self._work = asyncio.create_task(work, name=f"handler {self._what}", context=self._context)
+        self._watch: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Return when one of them has come, or the time is over; an answer that is on its way is waited for."""
+        firsts: tuple[Source, ...] = (self._work, *self._told)
+        # However little time is left, it gets its chance.
+        await first_of(self._begun)
+        await _within(self._bounds, *firsts, patience=WATCH_AFTER)
+        if any(first.done() for first in firsts):
+            return
+        ended = self._ended()
+        await _within(self._bounds, *firsts, ended)
+        if ended.done():
+            await first_of(*firsts, timeout=ANSWER_WINDOW)
+
+    async def result(self) -> Result | None:
+        """What it came to; None: its time is over."""
+        outcome = self._work.result() if self._work.done() else None
         if outcome is not None and outcome.succeeded:
             return Result(DeliveryEvent.SUCCEEDED, outcome)
-        if stop.done() or owner.done():
-            return _failed(attempt, texts.STOPPED)
-        if outcome is not None:
-            await _rule_out_exit(attempt, outcome, ended, over)
-        if ended.done():
+        if any(flag.is_set() for flag in self._told):
+            return _failed(self._attempt, texts.STOPPED)
+        if outcome is not None and (window := _doubt(self._attempt, outcome)):
+            await _within(self._bounds, self._ended(), patience=window)
+        if self._watch is not None and self._watch.done():
             output = b"" if outcome is None else outcome.output
             return Result(DeliveryEvent.CONTAINER_EXITED, Outcome(texts.ENDED_FIRST, output=output))
         if outcome is not None:
             return Result(DeliveryEvent.FAILED, outcome)
-        if work.done():
-            return Result(DeliveryEvent.INTERRUPTED, Outcome())
-        # A second stop may have shortened the budget that it began with.
-        return _failed(attempt, texts.timed_out(tools.clock.boottime() - began))
-    finally:
-        for task in tasks:
+        return Result(DeliveryEvent.INTERRUPTED, Outcome()) if self._work.done() else None
+
+    async def close(self) -> None:
+        """End what still runs."""
+        left = [task for task in (self._work, self._watch) if task is not None and not task.done()]
+        for task in left:
             task.cancel()
-        await asyncio.wait(tasks)
+        if left:
+            await asyncio.wait(left)
+
+    async def _deliver(self, *, find: bool) -> Outcome | None:
+        self._begun.set()
+        return await _deliver(self._tools, self._attempt, find=find)
+
+    def _ended(self) -> asyncio.Task[None]:
+        """The container's end, which is watched from now on."""
+        if self._watch is None:
+            watch = _ended(self._tools.runtime, self._attempt)
+            self._watch = asyncio.create_task(watch, name=f"ended {self._what}", context=self._context)
+        return self._watch
 
 
 def _failed(attempt: Attempt, why: str) -> Result:
     return Result(DeliveryEvent.FAILED, Outcome(texts.failed(attempt.handler.action, attempt.container.ref, why)))
 
 
-async def _rule_out_exit(
-    attempt: Attempt, outcome: Outcome, ended: asyncio.Task[None], over: asyncio.Task[None]
-) -> None:
-    """Did the hook fail, or did its container end under it? Wait until that can be told."""
-    if outcome.exit_status is None or outcome.exit_status > SIGNALLED:
-        window = EXIT_WINDOW if isinstance(attempt.handler.action, ExecAction) else ANSWER_WINDOW
-        await asyncio.wait({ended, over}, timeout=window, return_when=asyncio.FIRST_COMPLETED)
+def _doubt(attempt: Attempt, outcome: Outcome) -> float:
+    """Did the hook fail, or did its container end under it? The seconds after which that can be told."""
+    if outcome.exit_status is not None and outcome.exit_status <= SIGNALLED:
+        return 0.0
+    return EXIT_WINDOW if isinstance(attempt.handler.action, ExecAction) else ANSWER_WINDOW
 
 
-async def _first_over(bounds: Sequence[Countdown]) -> None:
-    over = {asyncio.ensure_future(bound.over()) for bound in bounds}
-    try:
-        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in over:
-            task.cancel()
-        await asyncio.wait(over)
+async def _within(bounds: Sequence[Countdown], *sources: Source, patience: float | None = None) -> None:
+    """Return when one of ``sources`` has come, one of ``bounds`` is over, or after ``patience`` seconds."""
+    loop = asyncio.get_running_loop()
+    until = None if patience is None else loop.time() + patience
+    while not any(source.done() for source in sources):
+        left = [seconds for bound in bounds if (seconds := bound.left()) is not None]
+        if until is not None:
+            left.append(until - loop.time())
+        if left and min(left) <= 0:
+            return
+        for bound in bounds:
+            bound.noticed()
+        await first_of(*sources, *(bound.moved for bound in bounds), timeout=min(left, default=None))
 
 
 async def _deliver(tools: Tools, attempt: Attempt, *, find: bool) -> Outcome | None:

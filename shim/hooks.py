@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential, wait_random
@@ -23,10 +24,11 @@ from shim.failpoints import Failpoint
 from shim.ledger import Ledger
 from shim.lifecycle import handler_from_json
 from shim.moves import hurried, opened, postponed, sent, settled, withdrawn
-from shim.ports import Attempt, Container
+from shim.ports import Attempt, Container, Foreseeing
 from shim.records import Delivery, DeliveryState, Execution, Hook, Outcome
 from shim.table import DeliveryEvent
 from shim.tools import Tools
+from shim.waking import Flag
 
 log = structlog.get_logger(__name__)
 
@@ -54,16 +56,29 @@ class HookRun:
         self.failure: Outcome | None = None
         self.exited = False
         self.cut = False
-        self._stopped = asyncio.Event()
-        self._withdrawn = [asyncio.Event() for _ in self.deliveries]
+        self._stopped = Flag()
+        self._withdrawn = [Flag() for _ in self.deliveries]
         self._hurried = [asyncio.Event() for _ in self.deliveries]
         self._changes: list[Change] = []
         self._committed = Failpoint.HOOK_SENT
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def open(self) -> bool:
         """Whether any of them has no outcome yet."""
         return any(delivery.state.open for delivery in self.deliveries)
+
+    def foresee(self) -> None:
+        """The first one is about to be due: let its handler look up what it will need."""
+        first = next((delivery for delivery in self.deliveries if delivery.state.open), None)
+        if first is not None and (handler := self._foreseeing(first)):
+            handler.foresee(self._container)
+
+    def _foreseeing(self, delivery: Delivery) -> Foreseeing | None:
+        """Its handler, if that prepares its work."""
+        handler: object = self._tools.handlers.get(type(handler_from_json(delivery.handler).action))
+        # isinstance of a protocol takes longer than many a step of a delivery.
+        return cast("Foreseeing", handler) if hasattr(handler, "foresee") else None
 
     def stop(self) -> None:
         """End the one that runs, and let none begin."""
@@ -235,12 +250,21 @@ class HookRun:
         self._hurried[index].clear()
         self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery)
         self._changes += changes
-        await self._commit()
-        if again:
-            await self._tools.hit(Failpoint.RECOVERY_SENT)
+        committed, self._committed = Failpoint.RECOVERY_SENT if again else self._committed, Failpoint.HOOK_SENT
+        changes, self._changes = self._changes, []
+        writing = self._write(changes, committed)
+        if self._foreseeing(delivery):
+            self._writing = self._tools.tasks.spawn(writing, f"send {delivery.id}")
         else:
-            await self._tools.hit(self._committed)
-        self._committed = Failpoint.HOOK_SENT
+            await writing
+
+    async def _write(self, changes: Sequence[Change], committed: Failpoint) -> None:
+        await self._ledger.note(*changes)
+        await self._tools.hit(committed)
+
+    async def _sent(self) -> None:
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
 
     async def _attempt(
         self, index: int, handler: LifecycleHandler, bounds: tuple[Countdown, ...], *, find: bool
@@ -257,10 +281,15 @@ class HookRun:
             source=delivery.source,
             execution=delivery.execution,
             record=partial(self._record, delivery.id, delivery.attempts),
+            sent=self._sent,
         )
-        return await carry_out(self._tools, attempt, bounds, self._stopped, self._withdrawn[index], find=find)
+        result = await carry_out(self._tools, attempt, bounds, self._stopped, self._withdrawn[index], find=find)
+        # One that was refused may have been so before it was written down.
+        await self._sent()
+        return result
 
     async def _record(self, delivery_id: str, number: int, execution: Execution) -> None:
+        await self._sent()
         await self._ledger.note(NoteExecution(delivery_id, number, execution))
 
     async def _pause(self, index: int, retry: Retry, result: Result, bounds: tuple[Countdown, ...]) -> Result | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shim.changes import Change
@@ -31,17 +31,19 @@ class Kept:
         try:
             yield
         finally:
-            self._users -= 1
-            if self._users == 0:
-                self._drop(self._id)
+            self._let_go()
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str, *, patient: bool = False) -> asyncio.Task[T]:
         """Run ``work`` in a task of the engine's, and keep this meanwhile."""
-        kept = ExitStack()
-        kept.enter_context(self.used())
         task = self._tools.tasks.spawn(work, name, patient=patient)
-        task.add_done_callback(lambda _task: kept.close())
+        self._users += 1
+        task.add_done_callback(self._let_go)
         return task
+
+    def _let_go(self, _task: object = None) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._drop(self._id)
 
     def _owe(self, changes: Sequence[Change]) -> None:
         self._ledger.owe(*changes)

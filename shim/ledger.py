@@ -15,6 +15,7 @@ import structlog
 from shim.changes import Change, InsertEvent
 from shim.errors import JournalConflictError, JournalUnavailableError
 from shim.tools import Tools
+from shim.waking import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Ledger:
         if self.owes:
             raise JournalUnavailableError("what has happened before is not written yet")
         commit = self._tools.tasks.spawn(self._tools.journal.commit(*changes), "accept", patient=True)
-        await asyncio.wait({commit}, timeout=PATIENCE)
+        await first_of(commit, timeout=PATIENCE)
         if commit.done():
             commit.result()
         else:
@@ -82,7 +83,7 @@ class Ledger:
             if paying is self._hanging:
                 # It has been waited for once: a stop has many records, and only one grace.
                 return
-            await asyncio.wait({paying}, timeout=PATIENCE)
+            await first_of(paying, timeout=PATIENCE)
             if not paying.done():
                 self._hanging = paying
                 log.error("the journal does not answer: going on without waiting for the record", seconds=PATIENCE)

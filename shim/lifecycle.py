@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from shim.actions import (
     Action,
@@ -63,6 +64,10 @@ MAX_KUBELET_BYTES = 256 * 1024
 # What Kubernetes has beside the hooks is refused: to ignore it would be a promise not kept.
 _OTHER_HOOKS = {"stopSignal": "which Kubernetes has and hookshim does not carry out"}
 
+#: Declarations that are remembered as they were read: a container's is asked for several times, and those of one
+#: workload are all alike. Longer ones, in characters, are read anew each time, so that memory stays bounded.
+_REMEMBERED, _LONG = 512, 4096
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -80,6 +85,14 @@ def effective(
     """
     own = container_annotations.get(KEY)
     pods = pod_annotations.get(KEY)
+    if own is None and pods is None:
+        return ()
+    short = len(container_name) + len(own or "") + len(pods or "") <= _LONG
+    return (_effective if short else _effective.__wrapped__)(container_name, own, pods)
+
+
+@lru_cache(_REMEMBERED)
+def _effective(container_name: str, own: str | None, pods: str | None) -> tuple[Declared, ...]:
     entries = {} if pods is None else parse_pod(pods)
     none = Lifecycle()
     ranked = (
@@ -152,6 +165,11 @@ def to_json(handler: LifecycleHandler) -> str:
 
 def handler_from_json(text: str) -> LifecycleHandler:
     """The inverse of ``to_json``. Raises DeclarationError for what is no handler."""
+    return (_recorded if len(text) <= _LONG else _recorded.__wrapped__)(text)
+
+
+@lru_cache(_REMEMBERED)
+def _recorded(text: str) -> LifecycleHandler:
     place = Place("the recorded handler")
     # No limit: escapes can make a declaration that was accepted longer than it came.
     return read_handler(place, load(place, text, None), None, Author.JOURNAL)

@@ -6,13 +6,13 @@ with the whole id.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from shim.ports import Attempt, Container
 from shim.records import ContainerRef
@@ -43,14 +43,33 @@ def about(method: Callable[Concatenate[S, Container, P], T]) -> Callable[Concate
 
 def of(ref: ContainerRef) -> AbstractContextManager[None]:
     """Bind a container in a block."""
-    return bound_contextvars(**_names(ref))
+    return _bound(_names(ref))
 
 
 def attempting(attempt: Attempt) -> AbstractContextManager[None]:
     """Bind an attempt, with its container, in a block."""
+    return _bound(_names_of_attempt(attempt))
+
+
+def bind_attempt(attempt: Attempt) -> None:
+    """Bind an attempt, with its container, to the end of a context that is made for it."""
+    bind_contextvars(**_names_of_attempt(attempt))
+
+
+@contextmanager
+def _bound(names: dict[str, str | int]) -> Iterator[None]:
+    # structlog's own bound_contextvars looks through all that is bound, several times for each container.
+    tokens = bind_contextvars(**names)
+    try:
+        yield
+    finally:
+        reset_contextvars(**tokens)
+
+
+def _names_of_attempt(attempt: Attempt) -> dict[str, str | int]:
     names = _names(attempt.container.ref)
-    return bound_contextvars(**names, hook=attempt.hook, delivery=attempt.delivery_id, attempt=attempt.number)
+    return {**names, "hook": attempt.hook, "delivery": attempt.delivery_id, "attempt": attempt.number}
 
 
-def _names(ref: ContainerRef) -> dict[str, str]:
+def _names(ref: ContainerRef) -> dict[str, str | int]:
     return {"container": ref.id, "container_name": ref.name, "pod": ref.pod, "namespace": ref.namespace}

@@ -95,6 +95,7 @@ class StartRun:
             await self._never()
             self._end()
             raise RuntimeCallError("DEADLINE_EXCEEDED", "the deadline passed before the container was started")
+        self.hooks.foresee()
         try:
             response = await self._tools.runtime.start(request, metadata, seconds_left)
         except RuntimeCallError as error:

@@ -27,6 +27,7 @@ from shim.ports import Container, Metadata
 from shim.records import KUBELET, Delivery, Operation, OperationState
 from shim.table import OperationEvent
 from shim.tools import Tools
+from shim.waking import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -196,8 +197,8 @@ class StopRun:
 
     async def _forward(self) -> bytes:
         """StopContainer with what is left of the grace, and once more whenever that gets less."""
-        calls: set[asyncio.Task[bytes]] = set()
-        shortened: asyncio.Task[None] | None = None
+        calls: list[asyncio.Task[bytes]] = []
+        moved = self._countdown.moved
         try:
             while True:
                 self._countdown.noticed()
@@ -205,20 +206,19 @@ class StopRun:
                 call = self._tools.runtime.stop(
                     self._container.ref.id, seconds, self._request, self._metadata, within=seconds + FORWARD_MARGIN
                 )
-                calls.add(asyncio.create_task(call, name=f"StopContainer {self._container.ref.id}"))
-                shortened = asyncio.create_task(self._countdown.shortened(), name="shortened")
-                while not shortened.done():
-                    await asyncio.wait({shortened, *calls}, return_when=asyncio.FIRST_COMPLETED)
+                calls.append(asyncio.create_task(call, name=f"StopContainer {self._container.ref.id}"))
+                while not moved.done():
+                    await first_of(moved, *calls)
                     if ended := [call for call in calls if call.done()]:
                         good = [call for call in ended if call.exception() is None]
                         if good or len(ended) == len(calls):
                             return (good or ended)[0].result()
-                        calls.difference_update(ended)
+                        calls = [call for call in calls if not call.done()]
         finally:
-            rest = {task for task in (shortened, *calls) if task is not None}
-            for task in rest:
-                task.cancel()
-            await asyncio.wait(rest)
+            if rest := [task for task in calls if not task.done()]:
+                for task in rest:
+                    task.cancel()
+                await asyncio.wait(rest)
 
     def _grace_left(self) -> int:
         timeout = self._operation.timeout

@@ -31,6 +31,9 @@ from server.rules import HooksDirectory, RulesError
 from server.rules_text import describe_rule
 from shim.errors import HookshimError
 
+#: Those of gRPC's experiments that are on by default, and cost.
+_EXPERIMENTS = "-event_engine_client,-event_engine_listener,-event_engine_for_all_other_endpoints"
+
 _SETTINGS = options(CONFIG, STATE_DIR, LISTEN, CONTAINERD, ADMIN, HOOKS_DIR, FRONT, DRAIN, LOG_LEVEL, LOG_FORMAT)
 
 
@@ -50,6 +53,8 @@ def serve(context: click.Context) -> None:
         logger.warning("not running as root: containerd's socket and exec hooks usually need it")
     # gRPC need not be told of processes that are started: they run other programs. It logs lines of its own over it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # gRPC's older way of waiting for sockets takes a third less of the CPU for each call, and no threads of its own.
+    os.environ.setdefault("GRPC_EXPERIMENTS", _EXPERIMENTS)
     # Here, because the other commands need neither gRPC nor the time it takes to load.
     from server import daemon  # noqa: PLC0415  # see above
 

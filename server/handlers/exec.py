@@ -7,7 +7,7 @@ import structlog
 from server.handlers.exec_sync import ExecCaller, SyncExec
 from server.handlers.native import NativeExec
 from server.native.execs import UnsupportedError
-from shim.ports import Attempt
+from shim.ports import Attempt, Container
 from shim.records import Outcome
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,11 @@ class ExecHandler:
         self._sync = SyncExec(runtime)
         self._native = native
 
+    def foresee(self, container: Container) -> None:
+        """Look up meanwhile what a command in this container will need."""
+        if self._native:
+            self._native.foresee(container)
+
     async def deliver(self, attempt: Attempt) -> Outcome:
         """Run the command once; exit status 0 is success. Cancelling it ends the command."""
         if self._native:
@@ -31,6 +36,7 @@ class ExecHandler:
             except UnsupportedError as reason:
                 container = attempt.container.ref.id
                 log.info("an exec hook is run by ExecSync", container=container, reason=str(reason))
+        await attempt.sent()
         return await self._sync.deliver(attempt)
 
     async def find(self, attempt: Attempt) -> Outcome | None:

@@ -17,7 +17,7 @@ from server.native.caller import Caller
 from server.native.execs import Execs
 from server.native.output import Outputs
 from server.native.run import Run, exec_name
-from shim.ports import Attempt
+from shim.ports import Attempt, Container
 from shim.records import Outcome
 
 T = TypeVar("T")
@@ -42,6 +42,10 @@ class NativeExec:
         self._outputs = Outputs(directory)
         self._ending: set[asyncio.Task[None]] = set()
         self._leaving = False
+
+    def foresee(self, container: Container) -> None:
+        """Look up meanwhile what a command in this container will need."""
+        self._execs.foresee(container.ref.id)
 
     async def deliver(self, attempt: Attempt) -> Outcome:
         """Run the command to its end. Cancelling it kills the command and all that came of it."""

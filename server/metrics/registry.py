@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from server import VERSION
 from server.metrics.calls import CallMetrics
 from server.metrics.journal import JournalMetrics
+from server.metrics.loop import LoopMetrics
 from server.metrics.recovery import RecoveryMetrics
 from server.metrics.states import BackendMetrics, StateMetrics
 
@@ -25,11 +29,28 @@ from server.metrics.states import BackendMetrics, StateMetrics
 disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations
 
 
+#: Seconds that the interpreter is left to others before each metric: only one thread at a time runs Python.
+_LEFT: Final = 0.0001
+
+
+class _Gently(CollectorRegistry):
+    """Collects another registry's metrics one by one, so that no call waits for the text of all of them."""
+
+    def __init__(self, inner: CollectorRegistry) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._inner.collect():
+            time.sleep(_LEFT)
+            yield metric
+
+
 class Metrics:
     """All of them. To be made before the journal is opened, which it observes.
 
-    ``journal`` is the journal's observer, ``calls`` the front door's tap; ``recovery``, ``backend`` and ``states`` are
-    told by the daemon.
+    ``journal`` is the journal's observer, ``calls`` the front door's tap; ``recovery``, ``backend``, ``loop`` and
+    ``states`` are told by the daemon.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -39,6 +60,7 @@ class Metrics:
         self.journal = JournalMetrics(self._registry, wall)
         self.calls = CallMetrics(self._registry)
         self.recovery = RecoveryMetrics(self._registry)
+        self.loop = LoopMetrics(self._registry)
         self.backend = BackendMetrics(self._registry)
         self.states = StateMetrics(self._registry)
         build = Gauge(
@@ -49,7 +71,7 @@ class Metrics:
 
     def text(self) -> str:
         """All metrics in Prometheus' text format, version 0.0.4. From any thread but the event loop's."""
-        return generate_latest(self._registry).decode()
+        return generate_latest(_Gently(self._registry)).decode()
 
     async def render(self) -> str:
         """The same, for the event loop."""

@@ -27,6 +27,9 @@ ASK = 10.0
 #: Seconds that a question waits for a connection: a little longer than grpc between two tries to make it.
 _RECONNECT = 0.5
 
+#: Seconds between two tries of it.
+_AGAIN = 0.05
+
 #: What containerd says while it starts; 1.6 with the code UNKNOWN (``cri/server/instrumented_service.go``).
 _STARTING = "server is not initialized yet"
 
@@ -43,14 +46,21 @@ class Caller:
 
     async def ask(self, method: str, request: Message, answer: type[M], metadata: Metadata = ()) -> M:
         """Ask what changes nothing. A connection that was lost gets the time to be made again."""
+        message = request.SerializeToString()
+        try:
+            return answer.FromString(await self.call(method, message, metadata, ASK))
+        except RuntimeCallError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+        await asyncio.sleep(_AGAIN)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, RuntimeCallError) and error.code == "UNAVAILABLE"),
-            wait=wait_fixed(0.05),
+            wait=wait_fixed(_AGAIN),
             stop=stop_after_delay(_RECONNECT),
             reraise=True,
         ):
             with attempt:
-                response = await self.call(method, request.SerializeToString(), metadata, ASK)
+                response = await self.call(method, message, metadata, ASK)
         return answer.FromString(response)
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout: float | None) -> bytes:

@@ -7,6 +7,7 @@ containerd could not find out in time is UNKNOWN without an error (so it is aske
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ from server.native.caller import ASK, NAMESPACE, Caller
 from server.wire.containerd.services.containers.v1 import containers_pb2 as containers
 from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
 from shim.errors import RuntimeCallError
+from shim.memory import Memory
 
 T = TypeVar("T")
 
@@ -35,8 +37,11 @@ _PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 #: The shims whose execs are known to behave as written here; another one's process may not even be on this node.
 _RUNTIME = re.compile(r"io\.containerd\.runc\.v\d+")
 
-#: Seconds between two questions while containerd is away, at most.
-_PAUSE = 1.0
+#: Seconds between two questions while containerd is away, at first and at most.
+_PAUSE_MIN, _PAUSE = 0.05, 1.0
+
+#: Containers of which it is known what they run: more than have hooks that are run at the same time.
+_KNOWN = 128
 
 #: Asking again does not help: it is an answer.
 _ANSWERS = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
@@ -77,21 +82,45 @@ class Execs:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._known: Memory[dict[str, Any]] = Memory(_KNOWN)
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def foresee(self, container_id: str) -> None:
+        """Ask for what ``process`` will be asked for, once and with nobody waiting. To be called in the event loop."""
+        if container_id in self._asking or self._known.get(container_id) is not None:
+            return
+        task = asyncio.create_task(self._foresee(container_id), name=f"what {container_id} runs")
+        self._asking[container_id] = task
+        task.add_done_callback(lambda _task: self._asking.pop(container_id))
+
+    async def _foresee(self, container_id: str) -> None:
+        # Whoever needs it asks again, and is told why there is no answer.
+        with contextlib.suppress(RuntimeCallError, UnsupportedError):
+            self._known.put(container_id, await self._ask(container_id))
 
     async def process(self, container_id: str) -> dict[str, Any]:
         """What the container's own process is run with (OCI runtime-spec, ``process``). Waits for containerd.
 
+        It never changes, so that what is known of a container (by its whole id) is not asked for again.
         Raises UnsupportedError.
         """
-        request = containers.GetContainerRequest(id=container_id)
+        if asking := self._asking.get(container_id):
+            await asyncio.wait({asking})
+        known = self._known.get(container_id)
+        if known is None:
+            known = await self._process(container_id)
+            self._known.put(container_id, known)
+        return known
+
+    async def _process(self, container_id: str) -> dict[str, Any]:
         try:
-            response = await _patiently(
-                "what a container runs",
-                container_id,
-                lambda: self._caller.ask(f"{_CONTAINERS}Get", request, containers.GetContainerResponse, NAMESPACE),
-            )
+            return await _patiently("what a container runs", container_id, lambda: self._ask(container_id))
         except RuntimeCallError as error:
             raise UnsupportedError(str(error)) from error
+
+    async def _ask(self, container_id: str) -> dict[str, Any]:
+        request = containers.GetContainerRequest(id=container_id)
+        response = await self._caller.ask(f"{_CONTAINERS}Get", request, containers.GetContainerResponse, NAMESPACE)
         found = response.container
         if not _RUNTIME.fullmatch(found.runtime.name):
             raise UnsupportedError(f"its runtime is {found.runtime.name!r}")
@@ -153,21 +182,29 @@ class Execs:
         await self._caller.call(f"{_TASKS}DeleteProcess", request.SerializeToString(), NAMESPACE, within)
 
 
+def _unanswered(error: BaseException) -> bool:
+    return isinstance(error, RuntimeCallError) and error.code not in _ANSWERS
+
+
 async def _patiently(about: str, container_id: str, call: Callable[[], Awaitable[T]]) -> T:
     """Ask until there is an answer; the engine's bounds end that. Raises RuntimeCallError for one of _ANSWERS."""
+    try:
+        return await call()
+    except RuntimeCallError as error:
+        if not _unanswered(error):
+            raise
+        log.info("asking containerd again", about=about, container=container_id, reason=str(error))
+    await asyncio.sleep(_PAUSE_MIN)
 
     def again(state: RetryCallState) -> None:
-        # At the first, second, fourth, eighth … try.
+        # The first was said; now at the second, third, fifth, ninth … try.
         if state.attempt_number.bit_count() == 1:
             reason = str(state.outcome.exception()) if state.outcome else ""
             log.info("asking containerd again", about=about, container=container_id, reason=reason)
 
-    def unanswered(error: BaseException) -> bool:
-        return isinstance(error, RuntimeCallError) and error.code not in _ANSWERS
-
     async for trial in AsyncRetrying(
-        retry=retry_if_exception(unanswered),
-        wait=wait_exponential(0.05, max=_PAUSE),
+        retry=retry_if_exception(_unanswered),
+        wait=wait_exponential(_PAUSE_MIN, max=_PAUSE),
         before_sleep=again,
         reraise=True,
     ):

@@ -58,6 +58,7 @@ class Output:
     """The files of one exec. ``files`` is empty if its output is not kept."""
 
     files: list[_File] = field(default_factory=list)
+    _looking: asyncio.Future[None] | None = field(default=None, init=False)
 
     @property
     def paths(self) -> list[str]:
@@ -73,16 +74,29 @@ class Output:
         finally:
             watch.cancel()
             await asyncio.wait({watch})
+            if self._looking:
+                await asyncio.wait({self._looking})
 
     async def _watch(self) -> None:
         while self.files:
             await asyncio.sleep(_LOOK)
-            for file in self.files:
-                file.bound()
+            # Not here: a disk that hangs would hold every call of the node.
+            self._looking = asyncio.ensure_future(asyncio.to_thread(self._bound))
+            await asyncio.wait({self._looking})
+
+    def _bound(self) -> None:
+        for file in self.files:
+            file.bound()
 
     def tail(self) -> bytes:
         """The end of stdout followed by stderr, OUTPUT_LIMIT bytes at most."""
         return b"".join(file.tail() for file in self.files)[-OUTPUT_LIMIT:]
+
+    def take(self) -> bytes:
+        """``tail``, and remove the files."""
+        said = self.tail()
+        self.remove()
+        return said
 
     def remove(self) -> None:
         """Remove the files; nothing if they are gone."""
@@ -98,9 +112,9 @@ class Outputs:
         self._directory = directory
 
     async def create(self, name: str) -> Output:
-        """New empty files, on disk when this returns: the exec finds them also after a crash of the node's disk cache.
+        """New empty files. An Output without files if they cannot be had, which is logged.
 
-        An Output without files if they cannot be had, which is logged.
+        They are not synced: whatever loses what the kernel holds has ended the exec, too.
         """
         output = self.known(name)
         try:
@@ -129,13 +143,4 @@ class Outputs:
         if room.f_bavail * room.f_frsize < _ROOM:
             raise OSError(f"less than {_ROOM >> 20} MiB are free for it in {self._directory}")
         for path in output.paths:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

@@ -1,7 +1,8 @@
 """One attempt of an exec hook by the native Tasks API, step by step: the protocol that lets it be found again.
 
-intent (the engine's) → files → Exec → ``starting`` → Start, once → ``running`` → Wait → ``exited`` → DeleteProcess →
-output → outcome (the engine's). Whatever dies between two of these, what the next process finds says how to go on:
+intent (the engine's) → files → Exec, ``starting`` → Wait, Start, once → ``running``, unless it has ended by then →
+``exited`` → DeleteProcess → output → outcome (the engine's). Whatever dies between two of these, what the next process
+finds says how to go on:
 
 =============  ==========================================================================================
 CREATED        DeleteProcess is the fence: after it no late Start has an effect, and the hook is sent anew
@@ -36,6 +37,9 @@ _TRIES = 4
 #: Seconds for the runtime to close what an exec that has ended wrote into. It gives children that keep it open 2 s.
 _CLOSING = 3.0
 
+#: Seconds in which a command that does next to nothing has ended when its Start is answered.
+_QUICK = 0.01
+
 #: Seconds for a hook that was killed to have ended.
 _KILLED = 1.0
 
@@ -67,6 +71,8 @@ class Run:
         self._name = exec_name(attempt.delivery_id, attempt.number)
         self._committed = attempt.execution
         self._starting: asyncio.Task[int] | None = None
+        self._ended: asyncio.Task[int] | None = None
+        self._recording: asyncio.Future[None] | None = None
         self._use(0)
 
     async def begin(self, process: dict[str, Any]) -> Outcome:
@@ -130,6 +136,7 @@ class Run:
 
     async def settle(self) -> None:
         """Wait for the answer of a Start that was sent: to leave it would leave open whether it runs."""
+        self._let_go()
         if self._starting:
             await asyncio.wait({self._starting})
 
@@ -142,7 +149,14 @@ class Run:
             log.warning("containerd does not know a hook that runs", exec=self._ref.id, pid=known.pid)
         return running
 
+    def _let_go(self) -> None:
+        """Wait no longer for the end of what may never begin."""
+        if self._ended:
+            self._ended.cancel()
+            self._ended = None
+
     def _use(self, turn: int) -> None:
+        self._let_go()
         self._ref = ExecRef(self._container_id, f"{self._name}.{turn}" if turn else self._name)
         self._output: Output = self._outputs.known(self._ref.id)
         self._starting = None
@@ -157,8 +171,15 @@ class Run:
         return None
 
     async def _make(self, process: dict[str, Any]) -> int:
-        """Files and Exec. Returns 0, or the pid if an attempt of this name runs already: a journal may have lost it."""
+        """Files, Exec and ``starting``. Returns 0, or the pid of one that runs already: a journal may have lost it."""
         self._output = await self._outputs.create(self._ref.id)
+        # Before the Start is soon enough for the record, and what is made until then runs nothing.
+        self._recording = asyncio.ensure_future(self._attempt.record(Execution(Stage.STARTING)))
+        pid = await self._exec(process)
+        await self._recording
+        return pid
+
+    async def _exec(self, process: dict[str, Any]) -> int:
         sent = False
         for turn in itertools.count():
             try:
@@ -183,7 +204,9 @@ class Run:
 
     async def _start(self) -> int:
         """Start, and the pid. Shielded, since a Start that is cancelled may have run all the same."""
-        await self._attempt.record(Execution(Stage.STARTING))
+        # Asked for before the Start, its end is known as soon as it is there (containerd's own client does so, too).
+        self._ended = asyncio.create_task(self._execs.wait(self._ref), name=f"end of {self._ref.id}")
+        self._ended.add_done_callback(_retrieve)
         self._starting = asyncio.create_task(self._execs.start(self._ref), name=f"start {self._ref.id}")
         self._starting.add_done_callback(_retrieve)
         failure: RuntimeCallError | None = None
@@ -199,6 +222,7 @@ class Run:
             if seen is None or await self._fence():
                 break
             await pause(turn)
+        self._let_go()
         if failure is None or failure.ambiguous:
             raise _AgainError
         raise _RefusedError(f"failed to exec in container: {failure.message}") from failure
@@ -213,22 +237,36 @@ class Run:
 
     async def _follow(self, pid: int) -> Outcome:
         """From the pid to the outcome."""
-        if self._committed is None or (self._committed.stage, self._committed.pid) != (Stage.RUNNING, pid):
-            self._committed = Execution(Stage.RUNNING, pid, processes.started(pid))
-            await self._attempt.record(self._committed)
         async with self._output.bounded():
-            status = await self._wait()
+            waiting = asyncio.create_task(self._wait(), name=f"wait {self._ref.id}")
+            try:
+                await self._running(pid, waiting)
+                status = await waiting
+            finally:
+                waiting.cancel()
+                await asyncio.wait({waiting})
         if status is None:
             await asyncio.to_thread(self._output.remove)
             return outcome.refused(self._attempt, "the container has ended, and with it what is known of the hook")
-        await self._attempt.record(Execution(Stage.EXITED, pid, self._committed.pid_started, status))
+        started = self._committed.pid_started if self._committed else None
+        await self._attempt.record(Execution(Stage.EXITED, pid, started, status))
         return await self._finish(status)
+
+    async def _running(self, pid: int, waiting: asyncio.Task[int | None]) -> None:
+        """Record the pid, unless that of what has ended already is about to be recorded with its end."""
+        known = self._committed
+        if known is None or (known.stage, known.pid) != (Stage.RUNNING, pid):
+            self._committed = Execution(Stage.RUNNING, pid, processes.started(pid))
+            await asyncio.wait({waiting}, timeout=_QUICK)
+            if not waiting.done():
+                await self._attempt.record(self._committed)
 
     async def _wait(self) -> int | None:
         """Its exit status; None if containerd has forgotten it."""
         for turn in itertools.count():
+            ended, self._ended = self._ended, None
             try:
-                return await self._execs.wait(self._ref)
+                return await (ended or self._execs.wait(self._ref))
             except RuntimeCallError:
                 if await self._execs.look(self._ref) is None and not self._seems_forgotten():
                     return None
@@ -245,8 +283,7 @@ class Run:
                 await self._delete()
         except TimeoutError:
             log.info("an exec that has ended is left to its container's end", exec=self._ref.id)
-        output = await asyncio.to_thread(self._output.tail)
-        await asyncio.to_thread(self._output.remove)
+        output = await asyncio.to_thread(self._output.take)
         return outcome.exited(self._attempt, status, output)
 
     async def _delete(self) -> None:

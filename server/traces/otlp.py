@@ -25,7 +25,7 @@ from server import VERSION
 from server.call import Answer, Call, Decision, Interceptor, Pass
 from server.traces import Handlers
 from shim.actions import Action, ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
-from shim.ports import Attempt, Handler
+from shim.ports import Attempt, Container, Foreseeing, Handler
 from shim.records import Outcome
 
 #: Where a collector takes traces, below its endpoint (OTLP/HTTP).
@@ -88,7 +88,10 @@ class OtlpTraces:
 
     def handlers(self, inner: Handlers) -> Handlers:
         """With a span for each attempt."""
-        return {kind: _TracedHandler(handler, self._tracer) for kind, handler in inner.items()}
+        return {
+            kind: (_TracedForeseeing if isinstance(handler, Foreseeing) else _TracedHandler)(handler, self._tracer)
+            for kind, handler in inner.items()
+        }
 
     async def close(self) -> None:
         """Send what there is; what the collector does not take within a second is lost."""
@@ -176,6 +179,13 @@ class _TracedHandler:
                 span.set_attribute("hookshim.cancelled", value=True)
                 span.set_status(StatusCode.ERROR)
                 raise
+
+
+class _TracedForeseeing(_TracedHandler):
+    def foresee(self, container: Container) -> None:
+        inner: object = self._inner
+        if isinstance(inner, Foreseeing):
+            inner.foresee(container)
 
 
 def _tell(span: Span, outcome: Outcome) -> None:

@@ -34,12 +34,13 @@ from tests.support.waiting import PATIENCE, until
 SHARED = "/shared"
 MAIN = ["/bin/sh", "-c", f"trap 'exit 0' TERM; sleep {FOREVER} & wait"]
 
-#: Every place where a delivery can be torn: the steps of the protocol, before and after.
-STEPS = [
-    f"{when}.{step}"
-    for step in ("create", "exec", "starting", "start", "running", "wait", "exited", "delete", "remove")
-    for when in ("before", "after")
-]
+#: Every place where a delivery can be torn: the steps of the protocol, before and after, until its command may run, and
+#: from then on. Its end is waited for before it is started.
+STILL = ["before.create", "after.create", "before.exec", "after.exec", "before.starting", "after.starting"]
+STILL += ["before.wait", "before.start"]
+RUNS = ["after.start", "before.running", "after.running", "after.wait", "before.exited", "after.exited"]
+RUNS += ["before.delete", "after.delete", "before.remove", "after.remove"]
+STEPS = STILL + RUNS
 
 At = Callable[[str], Awaitable[None]]
 

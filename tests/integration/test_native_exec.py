@@ -50,13 +50,26 @@ async def test_every_step_is_committed_before_the_next(bed: Bed) -> None:
     async def record(execution: Execution) -> None:
         commits.append((execution, len(bed.log)))
 
-    outcome = await bed.deliver("sh", "-c", f"echo >>{SHARED}/log; exit 3", record=record)
+    outcome = await bed.deliver("sh", "-c", f"echo >>{SHARED}/log; sleep 0.1; exit 3", record=record)
     (starting, lines), (running, _), (exited, _) = commits
     assert (starting, lines) == (Execution(Stage.STARTING), 0)
     assert running.stage is Stage.RUNNING
     assert running.pid is not None
     assert exited == Execution(Stage.EXITED, running.pid, running.pid_started, 3)
     assert outcome.exit_status == 3
+
+
+async def test_what_ends_at_once_is_recorded_with_its_end(bed: Bed) -> None:
+    """Its pid, too: nobody has to find a process that has ended, so that its record is one with that of its status."""
+    commits: list[Execution] = []
+
+    async def record(execution: Execution) -> None:
+        commits.append(execution)
+
+    assert (await bed.deliver("true", record=record)).succeeded
+    assert commits[0] == Execution(Stage.STARTING)
+    assert (commits[-1].stage, commits[-1].exit_status) == (Stage.EXITED, 0)
+    assert commits[-1].pid is not None
 
 
 async def test_hooks_of_one_container_run_at_the_same_time(bed: Bed) -> None:

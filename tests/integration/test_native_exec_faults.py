@@ -23,7 +23,8 @@ from tests.support.containerd import PrivateContainerd
 from tests.support.image import FOREVER
 from tests.support.waiting import PATIENCE, until
 
-COMMAND = ("sh", "-c", f"echo >>{SHARED}/log; echo said; exit 3")
+#: It takes long enough for its pid to be recorded.
+COMMAND = ("sh", "-c", f"echo >>{SHARED}/log; echo said; sleep 0.1; exit 3")
 
 
 @pytest.fixture(scope="module")

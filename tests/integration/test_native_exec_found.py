@@ -15,15 +15,13 @@ from server.native.execs import ExecRef, Execs, Seen
 from server.wire.containerd.services.tasks.v1 import tasks_pb2 as tasks
 from shim.errors import RuntimeCallError
 from shim.records import Execution, Stage
-from tests.integration.native_exec_bed import SHARED, STEPS, Bed, Stepped, ended
+from tests.integration.native_exec_bed import RUNS, SHARED, STEPS, Bed, Stepped, ended
 from tests.support.containerd import PrivateContainerd
 from tests.support.image import FOREVER
 from tests.support.waiting import PATIENCE, until
 
-COMMAND = ("sh", "-c", f"echo $HOOKSHIM_ATTEMPT >>{SHARED}/log; echo said; exit 3")
-
-#: From here on the command has run or may run: it is not to be run again.
-RUNS = STEPS[STEPS.index("after.start") :]
+#: It takes long enough for its pid to be recorded.
+COMMAND = ("sh", "-c", f"echo $HOOKSHIM_ATTEMPT >>{SHARED}/log; echo said; sleep 0.1; exit 3")
 
 
 @pytest.fixture
