@@ -50,12 +50,17 @@ def test_a_whole_run_measures_everything_on_every_way_and_keeps_it(tmp_path: Pat
 
 def _every_way_is_measured(told: dict[str, Any]) -> None:
     """Direct is missing only where there is nothing to compare with."""
-    assert told["ways"] == ["direct", "relay", "grpc"]
-    assert len(told["rows"]) == 28
+    assert told["ways"] == ["direct", "copy", "relay", "grpc"]
+    assert len(told["rows"]) == 30
     for row in told["rows"]:
         assert row["missing"] == {}, row["title"]
         measured = {way for way, numbers in row["taken"].items() if all(number > 0 for number in numbers)}
-        assert measured == ({"relay", "grpc"} if row["title"].startswith("deliveries") else set(told["ways"]))
+        expected = {"relay", "grpc"}
+        if not row["title"].startswith(("deliveries", "Version (fake)")):
+            expected.add("direct")
+        if row["title"].startswith("Version, "):
+            expected.add("copy")
+        assert measured == expected
     assert len(told["memory"]) >= 6
     assert all(usage["idle"] > SOME_MEMORY and usage["after"] > SOME_MEMORY for usage in told["memory"])
 
@@ -66,6 +71,7 @@ def _every_promise_is_judged(told: dict[str, Any], exit_status: int) -> None:
     assert set(judged) == PROMISED
     checks = {check["title"]: check for check in told["checks"]}
     assert checks["commits to the journal by pods without hooks"]["verdict"] == "met"
+    assert checks["4 started and 4 stopped at once, of 20 pods with hooks (fake)"]["verdict"] == "met"
     verdicts = {*judged.values(), *(check["verdict"] for check in checks.values())}
     assert verdicts <= {"met", "NOT MET"}
     assert exit_status == (0 if verdicts == {"met"} else 1)

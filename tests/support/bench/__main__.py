@@ -15,10 +15,12 @@ from typing import Any
 
 from tests.support.bench import machine
 from tests.support.bench.calls import Amount
+from tests.support.bench.copy import COPY
 from tests.support.bench.figures import DIRECT, Results, Row
 from tests.support.bench.load import program
 from tests.support.bench.progress import Progress
 from tests.support.bench.run import run
+from tests.support.bench.scale import SIZES
 from tests.support.bench.stand import FRONTS
 from tests.support.bench.table import render
 from tests.support.containerd import PrivateContainerd
@@ -36,6 +38,8 @@ _HEAD = """\
 
 Written by `hack/bench --write FILE`. Medians, and in parentheses the quartiles. "÷ direct" compares within a round and
 is then the median of the rounds; CPU is hookshim's user and kernel time for each call. The targets are for the relay.
+"copy" is no hookshim: a process in its place that copies bytes and does nothing else, on the same event loop. What it
+adds is the machine's share of every hop.
 
 """
 
@@ -48,7 +52,7 @@ def measure(mode: str, interruption: Interruption) -> Results:
     progress.show("starting containerd")
     with PrivateContainerd.start() as containerd:
         described = machine.describe(containerd.version)
-        found = run(containerd, amount, pods, progress)
+        found = run(containerd, amount, pods, progress, SIZES[mode])
     progress.show()
     how = {
         "client": "h2load for calls and deliveries; Python's grpcio, one caller, for pods and their containers",
@@ -57,7 +61,7 @@ def measure(mode: str, interruption: Interruption) -> Results:
         "load average": f"{load:.2f} before, {os.getloadavg()[0]:.2f} after",
         **found.notes,
     }
-    return Results(described, how, (DIRECT, *FRONTS), tuple(found.rows), tuple(found.checks), tuple(found.memory))
+    return Results(described, how, (DIRECT, COPY, *FRONTS), tuple(found.rows), tuple(found.checks), tuple(found.memory))
 
 
 def as_json(results: Results) -> str:

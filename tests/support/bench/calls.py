@@ -110,7 +110,7 @@ def _rates(
         def sample(way: Way, unit: str = unit, callers: Callers = callers, count: int = count) -> dict[str, Taken]:
             before = way.cpu
             done = load(way.socket, request, callers, count)
-            used = way.cpu - before if way.daemon else None
+            used = way.cpu - before if way.daemon or way.pid else None
             return {"": Taken(done.median * 1e6 if unit == _MICROSECONDS else done.rate, used, count)}
 
         rows += measure({"": Row(f"{title}, {what}", unit, target)}, where, sample, amount.rounds, progress)

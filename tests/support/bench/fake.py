@@ -23,7 +23,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.support.bench.http2 import Connection
+from tests.support.bench.http2 import Answer, Connection
 from tests.support.bench.load import framed
 from tests.support.process import Process
 from tests.support.waiting import until
@@ -52,7 +52,7 @@ class Runtime:
         self._made = 0
         self._stopped: set[str] = set()
         self._methods: dict[str, Callable[[bytes], bytes]] = {
-            f"{_SERVICE}Version": lambda _: _VERSION,
+            f"{_SERVICE}Version": lambda _: VERSION,
             f"{_SERVICE}ListContainers": self._list,
             f"{_SERVICE}PodSandboxStatus": lambda _: _POD_STATUS,
             f"{_SERVICE}ContainerStatus": self._status,
@@ -147,7 +147,8 @@ def _container(number: int) -> cri.Container:
     )
 
 
-_VERSION = cri.VersionResponse(
+#: The answer to Version.
+VERSION = cri.VersionResponse(
     version="0.1.0", runtime_name="fake", runtime_version="0", runtime_api_version="v1"
 ).SerializeToString()
 
@@ -163,25 +164,31 @@ _POD_STATUS = cri.PodSandboxStatusResponse(
 @contextmanager
 def fake_runtime() -> Iterator[tuple[Path, Process]]:
     """The socket and the process of a fake runtime."""
+    with process("tests.support.bench.fake") as made:
+        yield made
+
+
+@contextmanager
+def process(module: str, *arguments: str) -> Iterator[tuple[Path, Process]]:
+    """The socket and the process of a module that listens at the socket that is its first argument."""
     directory = Path(tempfile.mkdtemp(prefix="hookshim-f-"))
     socket = directory / "f.sock"
-    process = Process([sys.executable, "-m", "tests.support.bench.fake", socket], directory / "fake.log")
+    made = Process([sys.executable, "-m", module, socket, *arguments], directory / "fake.log")
     try:
-        until(lambda: socket.exists() or process.exit_status is not None, "the fake runtime listens")
-        if process.exit_status is not None:
-            raise RuntimeError(f"the fake runtime ended at its start:\n{process.tail()}")
-        yield socket, process
+        until(lambda: socket.exists() or made.exit_status is not None, "the fake runtime listens")
+        if made.exit_status is not None:
+            raise RuntimeError(f"the fake runtime ended at its start:\n{made.tail()}")
+        yield socket, made
     finally:
-        process.kill()
+        made.kill()
         shutil.rmtree(directory)
 
 
-async def serve(socket: Path) -> None:
+async def listening(socket: Path, answer: Answer) -> None:
     """Answer at the socket until the process is ended."""
-    runtime = Runtime()
-    server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(runtime.answer), str(socket))
+    server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(answer), str(socket))
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1])))
+    uvloop.run(listening(Path(sys.argv[1]), Runtime().answer))

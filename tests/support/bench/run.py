@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tests.support.bench import calls, lives, processes
+from tests.support.bench import callbacks, calls, lives, onlookers, processes, scale
 from tests.support.bench.calls import Amount
+from tests.support.bench.copy import copying
 from tests.support.bench.fake import fake_runtime
 from tests.support.bench.figures import Check, Row, Usage
 from tests.support.bench.memory import Memory
 from tests.support.bench.places import file_system, in_memory, on_disk
 from tests.support.bench.progress import Progress
+from tests.support.bench.scale import Size
 from tests.support.bench.stand import stand
 from tests.support.containerd import PrivateContainerd
 
@@ -25,8 +27,8 @@ class Found:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def run(containerd: PrivateContainerd, amount: Amount, pods: int, progress: Progress) -> Found:
-    """Measure everything; ``pods``: rounds of pods and containers.
+def run(containerd: PrivateContainerd, amount: Amount, pods: int, progress: Progress, size: Size) -> Found:
+    """Measure everything; ``pods``: rounds of pods and containers; ``size``: of what is done at scale.
 
     Raises KeyboardInterrupt between two measurements; RuntimeError or CRIError if a backend cannot be used.
     """
@@ -40,7 +42,8 @@ def run(containerd: PrivateContainerd, amount: Amount, pods: int, progress: Prog
     ):
         memory = Memory([real, fake, unsynced])
         found.checks.append(memory.check())
-        found.rows += calls.version(real, amount, progress)
+        with copying(containerd.socket) as copy:
+            found.rows += calls.version(replace(real, ways=[*real.ways, copy]), amount, progress)
         with lives.running(containerd.cri) as container:
             found.rows += calls.status(real, container, amount, progress)
         cycles, no_commit = lives.without_hooks(real, pods, progress)
@@ -50,7 +53,11 @@ def run(containerd: PrivateContainerd, amount: Amount, pods: int, progress: Prog
         found.rows += calls.lists(fake, amount, progress)
         found.rows += calls.deliveries(fake, f"journal on {file_system(disk)}", amount, progress)
         found.rows += calls.deliveries(unsynced, "journal in memory (tmpfs: no fsync)", amount, progress)
+        seen, not_slowed = onlookers.version(socket, disk, amount, progress)
+        found.rows += seen
+        found.checks += (not_slowed, callbacks.of_deliveries(socket, disk, amount.deliveries, progress))
         found.memory += memory.usage()
+        found.checks += scale.checks(size, socket, disk, progress)
         found.notes["fake runtime"] = (
             "a process whose answers are ready as bytes, in Python on uvloop; "
             f"{processes.cpu(fake_process.pid):.1f} s of CPU in all"

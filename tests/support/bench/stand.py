@@ -27,17 +27,19 @@ FRONTS = ("relay", "grpc")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A socket to call, a client of it, and the hookshim behind it, if it is one."""
+    """A socket to call, a client of it, and the hookshim behind it, if it is one. ``pid``: of something else."""
 
     name: str
     socket: Path
     cri: CRIClient
     daemon: Hookshim | None = None
+    pid: int | None = None
 
     @property
     def cpu(self) -> float:
-        """Seconds that hookshim's processes have used."""
-        return processes.cpu(self.daemon.pid) if self.daemon else 0.0
+        """Seconds that the processes between the client and the backend have used."""
+        pid = self.daemon.pid if self.daemon else self.pid
+        return processes.cpu(pid) if pid else 0.0
 
 
 @dataclass(slots=True)
