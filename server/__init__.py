@@ -2,4 +2,6 @@
 
 from importlib.metadata import version
 
+import server.lean as _lean  # noqa: F401 - before anything loads structlog
+
 VERSION = version("hookshim")

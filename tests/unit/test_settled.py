@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 
 from server.settled import settle
@@ -25,3 +27,10 @@ def test_what_was_loaded_is_never_looked_at_again() -> None:
         assert after() is None
     finally:
         gc.unfreeze()
+
+
+def test_a_daemon_loads_nothing_that_draws() -> None:
+    """Tables and tracebacks in colour are for the other commands; a daemon has none of it in its memory."""
+    looks = "import sys, server.daemon; print(sorted({'rich', 'pygments', 'structlog'} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", looks], check=True, capture_output=True, text=True, timeout=60)
+    assert found.stdout == "['structlog']\n"
