@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ KUBELETS = {"io.kubernetes.container.preStopHandler": json.dumps(exec_hook(HOOK)
 
 
 class Tap(grpc.GenericRpcHandler):
-    """Stands between hookshim and containerd, passes everything on as bytes, and counts the methods."""
+    """Stands between hookshim and containerd, passes everything on as bytes, and counts the methods.
+
+    What counts is a call with a message: of one that hookshim answers itself containerd may get the fields.
+    """
 
     def __init__(self, containerd: Path, socket: Path) -> None:
         options = [("grpc.default_authority", "localhost")]
@@ -37,12 +41,16 @@ class Tap(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         """Every method, whatever its cardinality."""
         method = str(handler_call_details.method)
-        self.calls[method.rpartition("/")[2]] += 1
 
         def serve(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                first = next(requests, None)
+            except grpc.RpcError:  # its caller has left
+                return
+            self.calls[method.rpartition("/")[2]] += first is not None
             stub: Any = self._channel.stream_stream(method)
             # A caller's deadline ends its own call, and with it this one.
-            call = stub(requests, metadata=context.invocation_metadata())
+            call = stub(chain(() if first is None else [first], requests), metadata=context.invocation_metadata())
             context.add_callback(call.cancel)
             try:
                 yield from call
