@@ -53,6 +53,9 @@ class Over(NamedTuple):
 
 Happening: TypeAlias = "Ask | Leave | Over"
 
+#: What a caller is told whose call the backend takes no more, when it could not be told that it may be made again.
+_LEAVES = "the runtime is closing this connection, and took this call no more; try again"
+
 
 @dataclass(slots=True)
 class Stream:
@@ -119,6 +122,9 @@ class Calls:
         self.last = 0
         #: The last stream that the backend serves, by its own GOAWAY.
         self.served = frames.LARGEST
+        #: The last that the client was told is an answer of our own. A client may send a PING for what it gets, and
+        #: Go's gRPC sends away who pings without having been sent anything ("too_many_pings"): it is answered here.
+        self.spoken = False
         self.up = Lane(self.to_backend, self.to_client)
         self.down = Lane(self.to_client, self.to_backend)
         self.client_ended, self.backend_ended = Fence(), Fence()
@@ -129,8 +135,8 @@ class Calls:
 
     def decided(self, stream: int, call: Stream, event: Event) -> None:
         """Let an intercepted call go on to the backend."""
-        if self.lost is not None:
-            self.answer(stream, call, words.Status("UNAVAILABLE", self.lost))
+        if self.lost is not None or stream > self.served:
+            self.answer(stream, call, words.Status("UNAVAILABLE", self.lost or _LEAVES))
             return
         call.state = after(call.state, event)
         call.reader = None
@@ -207,6 +213,7 @@ class Calls:
         if call.known:
             self.to_backend.append(frames.reset(stream, Code.CANCEL))
         self.up.drop(stream)
+        self.spoken = True
         if self.backend_ended.add(stream) and self.lost is None:
             self.backend_owes.append(Sent(peers=False))
             self.to_backend.append(frames.frame(frames.SETTINGS, 0, 0))
@@ -231,7 +238,14 @@ class Calls:
         """Tell the client to make no more calls on this connection."""
         if not self.leaving:
             self.leaving = True
-            self.to_client.append(frames.goaway(min(self.last, self.served), Code.NO_ERROR))
+            self.to_client.append(frames.goaway(self.told(min(self.last, self.served)), Code.NO_ERROR))
+
+    def told(self, last: int) -> int:
+        """The last stream that a client is told is served, when the backend serves those up to ``last``.
+
+        What is being decided here may have begun: a client that took it for not served would ask once more.
+        """
+        return max([last, *(stream for stream, call in self.streams.items() if call.state is State.DECIDING)])
 
 
 def granted(lane: Lane, frame: frames.Frame, *, unknown: bool) -> None:

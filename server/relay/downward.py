@@ -14,6 +14,7 @@ from server.relay.calls import Calls, Sent, granted
 from server.relay.decoder import Decoder
 from server.relay.faults import Code, PeerError
 from server.relay.frames import Cutter, Frame
+from server.relay.held import State
 from server.relay.integers import resizes
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Downward:
             self._resize_owed = False
             raw = frames.headers(stream, literals.EMPTY_TABLE + block, end=end)
         calls.down.frames(stream, raw)
+        calls.spoken = False
         if end:
             self._ends(stream, status)
         elif (call := calls.streams.get(stream)) is not None:
@@ -149,17 +151,28 @@ class Downward:
             calls.up.finish(stream)
 
     def _leaves(self, frame: Frame) -> None:
-        """GOAWAY: the calls after the last stream that it names were not served, and the client knows that."""
+        """GOAWAY: the calls after the last stream that it names were not served, and the client may make them again.
+
+        Not those that are being decided, which may have begun: they are answered here, whatever is decided.
+        """
         calls = self._calls
         last = int.from_bytes(frame.payload[:4]) & frames.LARGEST
         calls.served = min(calls.served, last)
+        told = calls.told(last)
         if not calls.leaving:
-            calls.to_client.append(frame.raw)
+            code_and_text = frame.payload[4:]
+            calls.to_client.append(frames.frame(frames.GOAWAY, 0, 0, told.to_bytes(4) + code_and_text))
         for stream, call in list(calls.streams.items()):
-            if stream > last:
-                del calls.streams[stream]
-                calls.over(call, "UNAVAILABLE")
-                if call.undecided:
-                    calls.gone(stream, call)
-                calls.up.drop(stream)
-                calls.down.drop(stream)
+            if stream <= last:
+                continue
+            call.known = False
+            if call.state is State.DECIDING:
+                continue
+            del calls.streams[stream]
+            calls.over(call, "UNAVAILABLE")
+            if call.undecided:
+                calls.gone(stream, call)
+            calls.up.drop(stream)
+            calls.down.drop(stream)
+            if stream < told or calls.leaving:
+                calls.to_client.append(frames.reset(stream, Code.REFUSED_STREAM))

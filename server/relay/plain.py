@@ -96,7 +96,7 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
                 connection.room -= size
                 window.room -= size
             elif kind == PING:
-                if stream or size != _PING_SIZE:
+                if stream or size != _PING_SIZE or calls.spoken:
                     break
             elif kind == WINDOW_UPDATE:
                 if size != _UPDATE_SIZE or stream in calls.backend_ended.streams:
@@ -138,6 +138,7 @@ def downward(  # noqa: C901, PLR0912 - as above
                 if call is None or flags & _SHAPE != END_HEADERS or stream in over or stream in up.waiting:
                     break
                 status = read(data[at + PREFIX_SIZE : after])
+                calls.spoken = False
                 if flags & END_STREAM:
                     ends(stream, status)
                 else:

@@ -234,7 +234,9 @@ class Upward:
             calls.to_backend.append(frame.raw)
 
     def _ping(self, frame: Frame) -> None:
-        if self._calls.lost is None:
-            self._calls.to_backend.append(frame.raw)
-        elif not frame.flags & frames.ACK:
-            self._calls.to_client.append(frames.frame(frames.PING, frames.ACK, 0, frame.payload))
+        calls, question = self._calls, not frame.flags & frames.ACK
+        if question and (calls.spoken or calls.lost is not None):
+            calls.spoken = False
+            calls.to_client.append(frames.frame(frames.PING, frames.ACK, 0, frame.payload))
+        elif calls.lost is None:
+            calls.to_backend.append(frame.raw)

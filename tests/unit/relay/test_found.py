@@ -16,9 +16,9 @@ from tests.unit.relay.wire import HELD
 _BAD = b"\xbe"
 
 
-def greeted() -> Pair:
+def greeted(*, short: bool = True) -> Pair:
     """A pair whose peers have greeted each other."""
-    pair = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0))
+    pair = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0), short=short)
     pair.from_client(frames.PREFACE + SETTINGS)
     pair.from_backend(SETTINGS + ACK)
     pair.from_client(ACK)
