@@ -53,10 +53,6 @@ class Over(NamedTuple):
 
 Happening: TypeAlias = "Ask | Leave | Over"
 
-#: What a caller is told whose call the backend takes no more, when it could not be told that it may be made again.
-_LEAVES = "the runtime is closing this connection, and took this call no more; try again"
-
-
 @dataclass(slots=True)
 class Stream:
     """A call that is not over.
@@ -133,10 +129,20 @@ class Calls:
         #: A request's fields were kept from the backend, whose table is not the client's any more.
         self.detached = False
 
+    @property
+    def closing(self) -> bool:
+        """Whether the client was told, by either side, that no call that begins from now on is served."""
+        return self.leaving or self.served < frames.LARGEST
+
     def decided(self, stream: int, call: Stream, event: Event) -> None:
         """Let an intercepted call go on to the backend."""
-        if self.lost is not None or stream > self.served:
-            self.answer(stream, call, words.Status("UNAVAILABLE", self.lost or _LEAVES))
+        if stream > self.served:
+            # Nothing was done for it: now it can be told that the client may make it again.
+            self.over(call, "UNAVAILABLE")
+            self.finish(stream, call, [frames.reset(stream, Code.REFUSED_STREAM)])
+            return
+        if self.lost is not None:
+            self.answer(stream, call, words.Status("UNAVAILABLE", self.lost))
             return
         call.state = after(call.state, event)
         call.reader = None

@@ -117,7 +117,7 @@ class Pair:
             else:
                 calls.answer(stream, call, words.Status("UNAVAILABLE", reason))
         calls.up.orphaned()
-        if calls.last:
+        if calls.last or calls.closing:
             calls.leave()
 
     def leave(self) -> None:

@@ -62,7 +62,7 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
     """
     up, down = calls.up, calls.down
     connection = up.connection
-    if up.queues or down.queues or connection.debt or calls.detached or calls.leaving or calls.lost is not None:
+    if up.queues or down.queues or connection.debt or calls.detached or calls.closing or calls.lost is not None:
         return at
     start, end, most = at, len(data), largest + PREFIX_SIZE
     try:

@@ -71,7 +71,7 @@ class Upward:
             return
         if not stream % 2:
             raise PeerError(Code.PROTOCOL_ERROR, f"a client begins stream {stream} (RFC 9113, 5.1.1)")
-        if calls.leaving:
+        if calls.closing:
             # Not served, and the client knows it by GOAWAY: it makes the call elsewhere.
             calls.detached = True
             return
@@ -152,7 +152,7 @@ class Upward:
 
     def _late(self, frame: Frame) -> None:
         calls, stream = self._calls, frame.stream
-        if stream > calls.last and not calls.leaving:
+        if stream > calls.last and not calls.closing:
             raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} has data before it began (RFC 9113, 5.1)")
         if stream > calls.last or stream in calls.client_ended.streams or calls.lost is not None:
             calls.up.swallow(frame)
@@ -181,7 +181,7 @@ class Upward:
 
     def _grants(self, frame: Frame) -> None:
         calls, stream = self._calls, frame.stream
-        if stream > calls.last and not calls.leaving:
+        if stream > calls.last and not calls.closing:
             raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} has a window before it began (RFC 9113, 5.1)")
         granted(calls.down, frame, unknown=stream in calls.backend_ended.streams or stream > calls.last)
 
@@ -219,7 +219,7 @@ class Upward:
     def _reset(self, frame: Frame) -> None:
         calls, stream = self._calls, frame.stream
         if stream > calls.last:
-            if calls.leaving:
+            if calls.closing:
                 return
             raise PeerError(Code.PROTOCOL_ERROR, f"stream {stream} is reset before it began (RFC 9113, 5.1)")
         call = calls.streams.pop(stream, None)

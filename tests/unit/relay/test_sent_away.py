@@ -49,7 +49,13 @@ def test_a_ping_for_an_answer_of_the_runtimes_is_its_own(*, short: bool) -> None
     assert pair.taken()[:2] == (b"", PING)
 
 
-@pytest.mark.parametrize(("decision", "said"), [(Answer(b"ours"), framed(b"ours")), (Pass(), b"grpc-status\x0214")])
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        pytest.param(Answer(b"ours"), framed(b"ours"), id="what was done is told"),
+        pytest.param(Pass(), frames.reset(5, Code.REFUSED_STREAM), id="nothing was: it may be made again"),
+    ],
+)
 def test_a_call_that_is_being_decided_is_never_said_not_to_have_begun(decision: Decision, said: bytes) -> None:
     """A client makes a call again that GOAWAY calls unserved, and a container that was started is started twice."""
     pair = greeted()
@@ -69,6 +75,26 @@ def test_a_call_that_is_being_decided_is_never_said_not_to_have_begun(decision: 
     pair.taken()
     pair.decided(5, decision)
     assert said in pair.taken()[0]
+    assert pair.over
+
+
+def test_what_begins_after_goaway_is_not_served() -> None:
+    """Its client did not know, and makes it elsewhere: nobody is asked about it here, and nothing is forwarded."""
+    pair = greeted()
+    pair.from_client(call(1, end=True))
+    pair.from_backend(frames.goaway(1, Code.ENHANCE_YOUR_CALM, "too_many_pings"))
+    pair.taken()
+    held(pair, 3)
+    pair.from_client(call(5, end=True) + frames.window_update(5, 9) + frames.reset(5, Code.CANCEL))
+    assert pair.taken()[1:] == (b"", [])
+    assert list(pair.streams) == [1]
+
+
+def test_a_client_without_calls_that_was_sent_away_is_let_go() -> None:
+    """It makes its calls on its next connection, which it does not have before this one ends."""
+    pair = greeted()
+    pair.from_backend(frames.goaway(0, Code.INTERNAL_ERROR, "Cancelling all calls"))
+    pair.lose("it has closed the connection")
     assert pair.over
 
 
