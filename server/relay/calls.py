@@ -53,6 +53,7 @@ class Over(NamedTuple):
 
 Happening: TypeAlias = "Ask | Leave | Over"
 
+
 @dataclass(slots=True)
 class Stream:
     """A call that is not over.
