@@ -160,7 +160,7 @@ async def test_a_process_of_another_container_is_not_signalled(bed: Bed) -> None
     """Its start time alone does not make it the hook's: it is in another cgroup."""
     other = bed.containerd.cri.create(bed.pod, "other", ["/bin/sleep", OTHER])
     bed.containerd.cri.start(other)
-    (pid,) = running(other, OTHER)
+    (pid,) = until(lambda: running(other, OTHER), "its process is the command's, no longer runc's")
     with pytest.raises(NotOursError, match="cgroup"), Held(pid, processes.started(pid), bed.pid()):
         pytest.fail("it is held")
     assert running(other, OTHER)
