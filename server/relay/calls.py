@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from server.relay import frames, literals, words
@@ -54,23 +54,25 @@ class Over(NamedTuple):
 Happening: TypeAlias = "Ask | Leave | Over"
 
 
-@dataclass(slots=True)
+@dataclass
 class Stream:
     """A call that is not over.
 
-    ``sent``: the client has sent all of it. ``known``: the backend has its fields. ``begun``: the client has an
-    answer's first fields. ``held``: it is, or was, decided. ``added``: the seconds that its request spent here.
+    ``sent``: the client has sent all of it. ``arrived``: when its fields came, in seconds. ``known``: the backend has
+    its fields. ``begun``: the client has an answer's first fields. ``held``: it is, or was, decided. ``added``: the
+    seconds that its request spent here.
     """
 
     request: Request
     sent: bool
-    known: bool = False
-    begun: bool = False
-    held: bool = False
-    state: State = State.PASSED
-    reader: Reader | None = None
-    arrived: float = 0.0
-    added: float | None = None
+    arrived: float
+    # What is the same for almost every call is not set for each.
+    known: bool = field(default=True, init=False)
+    begun: bool = field(default=False, init=False)
+    held: bool = field(default=False, init=False)
+    state: State = field(default=State.PASSED, init=False)
+    reader: Reader | None = field(default=None, init=False)
+    added: float | None = field(default=None, init=False)
 
     @property
     def undecided(self) -> bool:
@@ -82,7 +84,7 @@ class Stream:
 class Rules:
     """What the front door says: which methods are decided, why no call is let in now, if so, and the time."""
 
-    methods: Callable[[], frozenset[str]]
+    methods: frozenset[str]
     closed: Callable[[], str | None]
     clock: Callable[[], float]
 
@@ -105,8 +107,8 @@ class Calls:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.to_client: list[bytes] = []
-        self.to_backend: list[bytes] = []
+        self.to_client: list[frames.Piece] = []
+        self.to_backend: list[frames.Piece] = []
         self.happened: list[Happening] = []
         self.streams: dict[int, Stream] = {}
         #: When the last bytes came, and the calls that have begun with them.
@@ -129,6 +131,9 @@ class Calls:
         self.backend_owes: deque[Sent] = deque()
         #: A request's fields were kept from the backend, whose table is not the client's any more.
         self.detached = False
+        #: The backend's next block has to set the size of the client's table: one that did was dropped, or could
+        #: not know.
+        self.resize_owed = False
 
     @property
     def closing(self) -> bool:

@@ -25,6 +25,7 @@ from server.relay.pair import Pair
 
 if TYPE_CHECKING:
     from server.call import Interceptor
+    from server.relay.frames import Piece
     from server.tap import CallTap
 
 _log = structlog.get_logger(__name__)
@@ -85,12 +86,15 @@ class _Peer(asyncio.Protocol):
         while self._early and not self._held:
             self._read(self._early.popleft())
 
-    def write(self, data: bytes) -> int:
-        """Write; how much is waiting to be written then."""
+    def write(self, pieces: list[Piece]) -> int:
+        """Write; how much is waiting to be written then, in bytes."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return 0
-        transport.write(data)
+        if len(pieces) == 1:
+            transport.write(pieces[0])
+        else:
+            transport.writelines(pieces)
         return transport.get_write_buffer_size()
 
     def close(self) -> None:
@@ -148,7 +152,7 @@ class Connection:
         self._interceptor = interceptor
         self._changed = changed
         self._tap = tap
-        self._pair = Pair(Rules(lambda: interceptor.methods, closed, monotonic))
+        self._pair = Pair(Rules(interceptor.methods, closed, monotonic))
         self.client = _Peer(self._from_client, self._client_full, self._client_ended, self._client_made)
         self._backend = _Peer(self._from_backend, self._backend_full, self._backend_ended)
         self._tasks: dict[int, asyncio.Task[None]] = {}

@@ -7,6 +7,7 @@ that disobeys has broken its connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from server.relay import frames, literals, plain, request, settings
@@ -36,15 +37,13 @@ class Downward:
 
     def __init__(self, calls: Calls, decoder: Decoder[Request], *, short: bool) -> None:
         self._calls = calls
-        self._short = self._passes if short else None
         self._decoder = decoder
         self._statuses = Decoder(request.status, 0)
         self.cutter = Cutter()
+        self._passes = partial(plain.downward, calls, self._statuses.read, self.cutter) if short else None
         #: The largest frame that the backend takes, in bytes.
         self.takes = frames.DEFAULT_SIZE
         self.greeted = False
-        #: The next block has to set the size of the client's table: one that did was dropped, or could not know.
-        self._resize_owed = False
         self._ways: dict[int, Callable[[Frame], None]] = {
             frames.HEADERS: self._headers,
             frames.DATA: self._data,
@@ -57,17 +56,13 @@ class Downward:
     def take(self, data: bytes) -> None:
         """Take what has come. Raises PeerError."""
         ways, other = self._ways, self._other
-        for frame in self.cutter.feed(data, self._short):
+        for frame in self.cutter.feed(data):
             if not self.greeted:
                 if frame.kind != frames.SETTINGS or frame.flags & frames.ACK:
                     raise PeerError(Code.PROTOCOL_ERROR, "its connection does not begin with settings")
                 self.greeted = True
+                self.cutter.passes = self._passes
             ways.get(frame.kind, other)(frame)
-
-    def _passes(self, data: bytes, at: int) -> int:
-        if not self.greeted or self._resize_owed:
-            return at
-        return plain.downward(self._calls, self._statuses.read, self._ends, data, at, self.cutter.largest)
 
     def _other(self, frame: Frame) -> None:
         self._calls.to_client.append(frame.raw)
@@ -76,11 +71,11 @@ class Downward:
         calls, stream, block = self._calls, frame.stream, frame.block
         status = self._statuses.read(block)
         if stream in calls.backend_ended.streams:
-            self._resize_owed = self._resize_owed or resizes(block)
+            calls.resize_owed = calls.resize_owed or resizes(block)
             return
         raw, end = frame.raw, bool(frame.flags & frames.END_STREAM)
-        if self._resize_owed:
-            self._resize_owed = False
+        if calls.resize_owed:
+            calls.resize_owed = False
             raw = frames.headers(stream, literals.EMPTY_TABLE + block, end=end)
         calls.down.frames(stream, raw)
         calls.spoken = False
@@ -111,7 +106,7 @@ class Downward:
             else:
                 calls.backend_ended.acknowledged()
             # The client wants to see its table made smaller; the backend has done that before.
-            self._resize_owed = self._resize_owed or sent.table
+            calls.resize_owed = calls.resize_owed or sent.table
             if sent.window is not None:
                 calls.down.resized(sent.window)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from server.relay.faults import Code, PeerError
 
@@ -85,6 +85,9 @@ class Frame(NamedTuple):
         return found & LARGEST
 
 
+#: Some of what is to be written.
+Piece: TypeAlias = "bytes | memoryview"
+
 #: Takes what it can of whole frames in these bytes, from this place on; says where it stopped.
 Passes = Callable[[bytes, int], int]
 
@@ -93,35 +96,42 @@ class Cutter:
     """Cuts what one peer sends into frames."""
 
     def __init__(self) -> None:
+        #: Is asked first wherever a frame begins: what it takes is not given here.
+        self.passes: Passes | None = None
         #: The largest payload that the peer may send, in bytes.
         self.largest = DEFAULT_SIZE
+        #: Of a frame, or of its prefix, that is not whole: what has come, how much that is, and how much is needed.
         self._rest: list[bytes] = []
         self._have = self._need = 0
         self._opened: list[Frame] = []
         self._opened_size = 0
 
-    def feed(self, data: bytes, passes: Passes | None = None) -> Iterable[Frame]:
-        """The frames that are whole now. Raises PeerError at the first that breaks the rules.
-
-        ``passes`` is asked first wherever a frame begins: what it takes is not given here.
-        """
-        if passes is not None and not self._rest and not self._opened:
-            at = passes(data, 0)
+    def feed(self, data: bytes) -> Iterable[Frame]:
+        """The frames that are whole now. Raises PeerError at the first that breaks the rules."""
+        at = 0
+        if self.passes is not None and not self._rest and not self._opened:
+            at = self.passes(data, 0)
             if at == len(data):
                 return ()
-            data = data[at:]
-        return self._cut(data, passes)
+        return self._cut(data, at)
 
-    def _cut(self, data: bytes, passes: Passes | None) -> Iterator[Frame]:
-        data = self._joined(data)
-        at, end = 0, len(data)
-        if not end:
-            return
+    def _cut(self, data: bytes, at: int) -> Iterator[Frame]:
+        while self._rest:
+            # Only what completes a frame is joined to it: what has come behind it is not copied.
+            begun, at = self._joined(data, at)
+            if begun is None:
+                return
+            yield from self._whole(begun, 0)
+        yield from self._whole(data, at)
+
+    def _whole(self, data: bytes, at: int) -> Iterator[Frame]:
+        """The frames from ``at`` on that are whole; the bytes behind them are kept."""
+        end = len(data)
         self._need = PREFIX_SIZE
         try:
             while True:
-                if passes is not None and not self._opened:
-                    at = passes(data, at)
+                if self.passes is not None and not self._opened:
+                    at = self.passes(data, at)
                 if end - at < PREFIX_SIZE:
                     break
                 high, low, kind, flags, stream = _unpack(data, at)
@@ -142,17 +152,19 @@ class Cutter:
                 self._rest.append(data[at:])
                 self._have = end - at
 
-    def _joined(self, data: bytes) -> bytes:
-        """What there is to be cut. Joined once a frame is whole, not for every piece: a frame may have 16 MiB."""
-        if not self._rest:
-            return data
-        self._rest.append(data)
-        self._have += len(data)
-        if self._have < self._need:
-            return b""
-        data = b"".join(self._rest)
+    def _joined(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        """What has begun, as far as is known to be needed, once it has come; and where the rest of ``data`` begins.
+
+        Not joined for every piece: a frame may have 16 MiB.
+        """
+        missing = self._need - self._have
+        self._rest.append(data[at : at + missing])
+        if len(data) - at < missing:
+            self._have += len(data) - at
+            return None, len(data)
+        joined = b"".join(self._rest)
         self._rest.clear()
-        return data
+        return joined, at + missing
 
     def _check(self, kind: int, flags: int, stream: int, size: int) -> None:
         if self._opened:

@@ -18,7 +18,7 @@ from server.relay.window import Window
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from server.relay.frames import Frame
+    from server.relay.frames import Frame, Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ Item: TypeAlias = "Chunk | bytes"
 class Lane:
     """One direction, and the ledgers of its windows: the connection's, and those of the streams that are not over."""
 
-    def __init__(self, out: list[bytes], back: list[bytes]) -> None:
+    def __init__(self, out: list[Piece], back: list[Piece]) -> None:
         self.out = out
         self.back = back
         self.connection = Window(DEFAULT_WINDOW)

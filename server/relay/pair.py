@@ -21,6 +21,7 @@ from server.relay.upward import Upward
 if TYPE_CHECKING:
     from server.call import Decision
     from server.relay.calls import Happening
+    from server.relay.frames import Piece
 
 
 class Pair:
@@ -139,21 +140,23 @@ class Pair:
         """Tell the client what it has done. Its connection is to be closed then."""
         self._calls.to_client.append(frames.goaway(self._calls.last, error.code, str(error)))
 
-    def taken(self) -> tuple[bytes, bytes, list[Happening]]:
+    def taken(self) -> tuple[list[Piece], list[Piece], list[Happening]]:
         """What is to be written to the client and to the backend, and to be done, since the last time."""
         calls = self._calls
         if calls.opened:
             calls.sent()
-        if not self._greeted and calls.to_client:
+        to_client, to_backend, happened = calls.to_client, calls.to_backend, calls.happened
+        if not self._greeted and to_client:
             self._greeted = True
-            if calls.to_client[0][3] != frames.SETTINGS:
+            if to_client[0][3] != frames.SETTINGS:
                 # A server's first frame (RFC 9113, 3.4); the backend's follow it.
                 calls.client_owes.appendleft(Sent(peers=False))
-                calls.to_client.insert(0, frames.frame(frames.SETTINGS, 0, 0))
-        to_backend = _all_of(calls.to_backend)
-        happened = calls.happened.copy()
-        calls.happened.clear()
-        return _all_of(calls.to_client), b"" if calls.lost is not None else to_backend, happened
+                to_client.insert(0, frames.frame(frames.SETTINGS, 0, 0))
+        for_client, for_backend = to_client.copy(), to_backend.copy() if calls.lost is None else []
+        to_client.clear()
+        to_backend.clear()
+        calls.happened = []
+        return for_client, for_backend, happened
 
     def _begin(self, data: bytes) -> bytes:
         missing = len(frames.PREFACE) - len(self._preface)
@@ -164,12 +167,3 @@ class Pair:
             self._begun = True
             self._calls.to_backend.append(frames.PREFACE)
         return data[missing:]
-
-
-def _all_of(pieces: list[bytes]) -> bytes:
-    """What is in the list, which is empty then."""
-    if not pieces:
-        return b""
-    joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    pieces.clear()
-    return joined

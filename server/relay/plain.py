@@ -25,18 +25,29 @@ from server.relay.frames import (
 
 if TYPE_CHECKING:
     from server.relay.calls import Calls
+    from server.relay.frames import Cutter, Piece
     from server.relay.lane import Lane
     from server.relay.request import Request
 
-#: A frame's prefix, and with it the number that follows in a WINDOW_UPDATE.
-_prefix: Final = struct.Struct(">HBBBI").unpack_from
+#: A frame's prefix (its size and its type in one number), and the number that follows in a WINDOW_UPDATE.
+_prefix: Final = struct.Struct(">IBI").unpack_from
 _number: Final = struct.Struct(">I").unpack_from
 
 #: The flags that say what HEADERS hold beside a block, and whether it is all of it.
 _SHAPE: Final = END_HEADERS | PADDED | PRIORITIZED
 
-_PING_SIZE: Final = 8 + PREFIX_SIZE
-_UPDATE_SIZE: Final = 4 + PREFIX_SIZE
+#: So many bytes take longer to copy than to refer to.
+_MANY: Final = 1 << 14
+
+_PING_SIZE: Final = 8
+_UPDATE_SIZE: Final = 4
+
+
+def _part(data: bytes, start: int, end: int) -> Piece:
+    """These bytes, not copied if they are many."""
+    if end - start == len(data):
+        return data
+    return data[start:end] if end - start < _MANY else memoryview(data)[start:end]
 
 
 def _grants(lane: Lane, stream: int, size: int) -> bool:
@@ -52,11 +63,11 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
     calls: Calls,
     read: Callable[[bytes], Request],
     begins: Callable[[int, Request, bool], bool],
+    cutter: Cutter,
     data: bytes,
     at: int,
-    largest: int,
 ) -> int:
-    """Pass what the client says, from ``at`` on; where that ends. ``largest``: the payload that a frame may have.
+    """Pass what the client says, from ``at`` on; where that ends. ``cutter`` knows how large a frame may be.
 
     ``read`` is asked for what every block says, ``begins`` whether the fields of a call go on. Raises what they raise.
     """
@@ -64,14 +75,16 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
     connection = up.connection
     if up.queues or down.queues or connection.debt or calls.detached or calls.closing or calls.lost is not None:
         return at
-    start, end, most = at, len(data), largest + PREFIX_SIZE
+    start, end, most = at, len(data), cutter.largest
+    last = end - PREFIX_SIZE
     try:
-        while end - at >= PREFIX_SIZE:
-            high, low, kind, flags, stream = _prefix(data, at)
-            size: int = (high << 8 | low) + PREFIX_SIZE
-            after = at + size
+        while at <= last:
+            word, flags, stream = _prefix(data, at)
+            size: int = word >> 8
+            after = at + size + PREFIX_SIZE
             if after > end or size > most:
                 break
+            kind = word & 0xFF
             if kind == HEADERS:
                 if not calls.last < stream <= LARGEST or not stream & 1 or flags & _SHAPE != END_HEADERS:
                     break
@@ -80,21 +93,12 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
                     start = at = after
                     break
             elif kind == DATA:
-                call, window = calls.streams.get(stream), up.windows.get(stream)
-                size -= PREFIX_SIZE
-                if (
-                    call is None
-                    or call.sent
-                    or window is None
-                    or window.held
-                    or window.debt
-                    or size > connection.room
-                    or stream in up.waiting
-                ):
+                call = calls.streams.get(stream)
+                if call is None or call.sent or call.held or size > connection.room:
                     break
                 call.sent = bool(flags & END_STREAM)
                 connection.room -= size
-                window.room -= size
+                up.windows[stream].room -= size
             elif kind == PING:
                 if stream or size != _PING_SIZE or calls.spoken:
                     break
@@ -109,59 +113,55 @@ def upward(  # noqa: C901, PLR0912 - one loop, since a function for each frame c
     finally:
         # Also before a mistake: what was said until then counts.
         if at > start:
-            calls.to_backend.append(data if at - start == end else data[start:at])
+            calls.to_backend.append(_part(data, start, at))
     return at
 
 
 def downward(  # noqa: C901, PLR0912 - as above
-    calls: Calls, read: Callable[[bytes], str], ends: Callable[[int, str], None], data: bytes, at: int, largest: int
+    calls: Calls, read: Callable[[bytes], str], cutter: Cutter, data: bytes, at: int
 ) -> int:
-    """Pass what the backend says, from ``at`` on; where that ends.
+    """Pass what the backend says, from ``at`` on; where that ends. ``cutter`` knows how large a frame may be.
 
-    ``read`` is asked for the status in every block, ``ends`` told of streams that end. Raises what they raise.
+    ``read`` is asked for the status in every block. Raises what it raises.
     """
     up, down = calls.up, calls.down
     connection = down.connection
-    if up.queues or down.queues or connection.debt:
+    if up.queues or down.queues or connection.debt or calls.resize_owed:
         return at
-    over, streams = calls.backend_ended.streams, calls.streams
-    start, end, most = at, len(data), largest + PREFIX_SIZE
+    streams = calls.streams
+    start, end, most = at, len(data), cutter.largest
+    last = end - PREFIX_SIZE
     try:
-        while end - at >= PREFIX_SIZE:
-            high, low, kind, flags, stream = _prefix(data, at)
-            size: int = (high << 8 | low) + PREFIX_SIZE
-            after = at + size
+        while at <= last:
+            word, flags, stream = _prefix(data, at)
+            size: int = word >> 8
+            after = at + size + PREFIX_SIZE
             if after > end or size > most:
                 break
+            kind = word & 0xFF
             if kind == HEADERS:
                 call = streams.get(stream)
-                if call is None or flags & _SHAPE != END_HEADERS or stream in over or stream in up.waiting:
+                if call is None or call.held or flags & _SHAPE != END_HEADERS:
                     break
                 status = read(data[at + PREFIX_SIZE : after])
                 calls.spoken = False
                 if flags & END_STREAM:
-                    ends(stream, status)
+                    del streams[stream], down.windows[stream]
+                    up.windows.pop(stream, None)
+                    calls.answered(call, status)
                 else:
                     call.begun = True
             elif kind == DATA:
-                window = down.windows.get(stream)
-                size -= PREFIX_SIZE
-                if (
-                    window is None
-                    or window.held
-                    or window.debt
-                    or size > connection.room
-                    or flags & END_STREAM
-                    or stream in over
-                ):
+                call = streams.get(stream)
+                if call is None or call.held or size > connection.room or flags & END_STREAM:
                     break
                 connection.room -= size
-                window.room -= size
+                down.windows[stream].room -= size
             elif kind == PING:
                 if stream or size != _PING_SIZE:
                     break
             elif kind == WINDOW_UPDATE:
-                if size != _UPDATE_SIZE or stream in over:
+                if size != _UPDATE_SIZE or stream in calls.backend_ended.streams:
                     break
                 if not _grants(up, stream, _number(data, at + PREFIX_SIZE)[0]):
                     break
@@ -171,5 +171,5 @@ def downward(  # noqa: C901, PLR0912 - as above
     finally:
         # Also before a mistake: what was said until then counts.
         if at > start:
-            calls.to_client.append(data if at - start == end else data[start:at])
+            calls.to_client.append(_part(data, start, at))
     return at

@@ -6,6 +6,7 @@ that needs no table; and every block is decoded, so that the next one can be.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from server.front.methods import unimplemented_text
@@ -30,9 +31,9 @@ class Upward:
 
     def __init__(self, calls: Calls, *, short: bool) -> None:
         self._calls = calls
-        self._short = self._passes if short else None
         self.cutter = Cutter()
         self.decoder = Decoder(parse)
+        self._passes = partial(plain.upward, calls, self.decoder.read, self._begins, self.cutter) if short else None
         #: The largest frame that the client takes, in bytes.
         self.takes = frames.DEFAULT_SIZE
         self._greeted = False
@@ -48,17 +49,13 @@ class Upward:
     def take(self, data: bytes) -> None:
         """Take what has come. Raises PeerError."""
         ways, other = self._ways, self._other
-        for frame in self.cutter.feed(data, self._short):
+        for frame in self.cutter.feed(data):
             if not self._greeted:
                 if frame.kind != frames.SETTINGS or frame.flags & frames.ACK:
                     raise PeerError(Code.PROTOCOL_ERROR, "a connection does not begin with settings (RFC 9113, 3.4)")
                 self._greeted = True
+                self.cutter.passes = self._passes
             ways.get(frame.kind, other)(frame)
-
-    def _passes(self, data: bytes, at: int) -> int:
-        if not self._greeted:
-            return at
-        return plain.upward(self._calls, self.decoder.read, self._begins, data, at, self.cutter.largest)
 
     def _other(self, frame: Frame) -> None:
         self._calls.to_backend.append(frame.raw)
@@ -82,37 +79,37 @@ class Upward:
         """A call begins; whether its fields are to go on."""
         calls = self._calls
         calls.last = stream
-        call = Stream(request, sent, arrived=calls.began)
-        if self._refused(stream, call, request.method):
-            calls.detached = True
+        call = Stream(request, sent, calls.began)
+        held = not sent and request.method in calls.rules.methods
+        reason = calls.rules.closed()
+        if reason is not None or not request.forwarded or (calls.lost is not None and not held):
+            self._refuse(stream, call, reason)
             return False
         calls.streams[stream] = call
-        call.known = calls.lost is None
-        calls.down.track(stream)
         calls.opened.append(call)
+        calls.down.track(stream)
         if not sent:
             calls.up.track(stream)
-            if request.method in calls.rules.methods():
-                call.held, call.state, call.reader = True, State.RECEIVING, Reader(request.encoding)
-                calls.up.hold(stream)
+        if held:
+            call.held, call.state, call.reader = True, State.RECEIVING, Reader(request.encoding)
+            calls.up.hold(stream)
+            call.known = calls.lost is None
         return True
 
-    def _refused(self, stream: int, call: Stream, method: str | None) -> bool:
-        """Whether the call was answered here, without anybody being asked."""
-        calls = self._calls
+    def _refuse(self, stream: int, call: Stream, closed: str | None) -> None:
+        """Answer a call here, without anybody being asked."""
+        calls, method = self._calls, call.request.method
+        calls.detached, call.known = True, False
         if method is None:
             calls.reset(stream, call, Code.PROTOCOL_ERROR)
-        elif (reason := calls.rules.closed()) is not None:
-            calls.answer(stream, call, words.Status("UNAVAILABLE", reason))
+        elif closed is not None:
+            calls.answer(stream, call, words.Status("UNAVAILABLE", closed))
             # The next calls come on a connection of which the backend knows everything.
             calls.leave()
         elif not call.request.forwarded:
             calls.answer(stream, call, words.Status("UNIMPLEMENTED", unimplemented_text(method)))
-        elif calls.lost is not None and (call.sent or method not in calls.rules.methods()):
-            calls.answer(stream, call, words.Status("UNAVAILABLE", calls.lost))
         else:
-            return False
-        return True
+            calls.answer(stream, call, words.Status("UNAVAILABLE", calls.lost or ""))
 
     def _forward(self, frame: Frame, request: Request) -> None:
         raw = frame.raw

@@ -16,6 +16,7 @@ from server.relay.calls import Ask, Rules
 from server.relay.faults import Code, PeerError
 from server.relay.pair import Pair
 from tests.fuzz.ledger import Books
+from tests.unit.relay.wire import taken
 
 HELD = "/runtime.v1.RuntimeService/StopContainer"
 PLAIN = "/runtime.v1.RuntimeService/Version"
@@ -96,7 +97,7 @@ class Outcome:
 
 def outcome(data: bytes, *, whole: bool) -> Outcome:
     """What a pair makes of it; in pieces, unless it is to be ``whole``. Only a peer's error may be raised in it."""
-    pair, books, found = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0)), Books(), Outcome()
+    pair, books, found = Pair(Rules(frozenset({HELD}), lambda: None, lambda: 0.0)), Books(), Outcome()
     for each in said(data):
         read = pair.from_client if each.client else pair.from_backend
         step = (len(each.text) or 1) if whole else each.piece
@@ -105,7 +106,7 @@ def outcome(data: bytes, *, whole: bool) -> Outcome:
                 read(each.text[at : at + step])
         except PeerError as error:
             found.code = error.code.name
-        to_client, to_backend, happened = pair.taken()
+        to_client, to_backend, happened = taken(pair)
         found.client, found.backend = found.client + to_client, found.backend + to_backend
         if found.code:
             break

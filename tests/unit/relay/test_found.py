@@ -10,7 +10,7 @@ from server.relay.decoder import Decoder
 from server.relay.faults import Code, PeerError
 from server.relay.pair import Pair
 from tests.unit.relay.talk import ACK, SETTINGS, answer, call
-from tests.unit.relay.wire import HELD
+from tests.unit.relay.wire import HELD, taken
 
 #: A block that refers to what is in no table.
 _BAD = b"\xbe"
@@ -18,11 +18,11 @@ _BAD = b"\xbe"
 
 def greeted(*, short: bool = True) -> Pair:
     """A pair whose peers have greeted each other."""
-    pair = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0), short=short)
+    pair = Pair(Rules(frozenset({HELD}), lambda: None, lambda: 0.0), short=short)
     pair.from_client(frames.PREFACE + SETTINGS)
     pair.from_backend(SETTINGS + ACK)
     pair.from_client(ACK)
-    pair.taken()
+    taken(pair)
     return pair
 
 
@@ -30,11 +30,11 @@ def test_an_answer_before_a_mistake_arrives() -> None:
     """A runtime that breaks its connection loses no answer that came with the mistake: its call is not UNAVAILABLE."""
     pair = greeted()
     pair.from_client(call(1, end=True) + call(3, end=True))
-    pair.taken()
+    taken(pair)
     with pytest.raises(PeerError):
         pair.from_backend(answer(1) + frames.headers(3, _BAD, end=True))
     pair.lose("it has broken the rules")
-    to_client, _, happened = pair.taken()
+    to_client, _, happened = taken(pair)
     assert to_client.startswith(answer(1))
     codes = [each.code for each in happened if isinstance(each, Over)]
     assert codes == ["OK", "UNAVAILABLE"]
@@ -45,7 +45,7 @@ def test_a_call_before_a_mistake_goes_on() -> None:
     pair = greeted()
     with pytest.raises(PeerError):
         pair.from_client(call(1, end=True) + frames.headers(3, _BAD, end=True))
-    assert pair.taken()[1] == call(1, end=True)
+    assert taken(pair)[1] == call(1, end=True)
 
 
 def test_a_remembered_block_is_judged_by_the_limit_of_its_time() -> None:
@@ -66,7 +66,7 @@ def test_a_stream_that_the_runtime_refuses_is_counted_as_unavailable() -> None:
     pair = greeted()
     pair.from_client(call(1, end=True))
     pair.from_backend(frames.frame(frames.RST_STREAM, 0, 1, refused_stream.to_bytes(4)))
-    to_client, _, happened = pair.taken()
+    to_client, _, happened = taken(pair)
     assert to_client == frames.frame(frames.RST_STREAM, 0, 1, refused_stream.to_bytes(4))
     assert [each.code for each in happened if isinstance(each, Over)] == ["UNAVAILABLE"]
 
@@ -75,4 +75,4 @@ def test_fields_after_the_end_of_a_request_are_of_a_closed_stream() -> None:
     """RFC 9113, 5.1: a stream that its client has ended is half-closed; more of it is STREAM_CLOSED, fields as data."""
     pair = greeted()
     pair.from_client(call(1, end=True) + call(1, end=True))
-    assert frames.reset(1, Code.STREAM_CLOSED) in pair.taken()[0]
+    assert frames.reset(1, Code.STREAM_CLOSED) in taken(pair)[0]

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.relay import frames
 from server.relay.calls import Rules
 from server.relay.faults import PeerError
 from server.relay.frames import DATA, Cutter
 from server.relay.pair import Pair
+from tests.unit.relay.talk import call
+from tests.unit.relay.test_found import greeted
 from tests.unit.relay.test_pair import Stress
-from tests.unit.relay.wire import HELD, PLAIN, Wire
+from tests.unit.relay.wire import HELD, PLAIN, Wire, taken
 
 #: What changes a pair.
 _STEPS = frozenset({"from_client", "from_backend", "decided", "lose", "leave", "end", "gone"})
@@ -43,10 +46,11 @@ class Both:
 
     def taken(self) -> Any:
         """What comes out of the pair."""
-        found = self._pair.taken()
-        assert found == self._long.taken()
+        found = taken(self._pair)
+        assert found == taken(self._long)
         assert self._pair.streams == self._long.streams
-        return found
+        to_client, to_backend, happened = found
+        return [to_client], [to_backend], happened
 
 
 def _raised(step: Callable[..., None], values: tuple[Any, ...]) -> PeerError | None:
@@ -86,3 +90,19 @@ def test_an_ordinary_call_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) ->
     wire.ask(HELD, b"question")
     wire.settle()
     assert cut == [DATA, DATA]
+
+
+def test_many_bytes_are_not_copied() -> None:
+    """A list of some hundred containers goes on from where it was read, but for a frame that came in two reads."""
+    pair = greeted()
+    pair.from_client(call(1, end=True))
+    pair.taken()
+    frame = frames.frame(frames.DATA, 0, 1, bytes(10_000))
+    said = frame * 5
+    first, second = said[:25_000], said[25_000:]
+    pair.from_backend(first)
+    [passed], _, _ = pair.taken()
+    pair.from_backend(second)
+    [completed, rest], _, _ = pair.taken()
+    assert [bytes(passed), bytes(completed), bytes(rest)] == [frame * 2, frame, frame * 2]
+    assert [memoryview(passed).obj is first, memoryview(rest).obj is second] == [True, True]

@@ -26,7 +26,7 @@ from server.relay.pair import Pair
 from tests.unit.front_bed import PATIENCE, VERSION, Bed, Judge, client, failure, running_bed
 from tests.unit.relay.talk import ACK, SETTINGS, call, talk
 from tests.unit.relay.test_frames import BROKEN
-from tests.unit.relay.wire import HELD, PLAIN, request
+from tests.unit.relay.wire import HELD, PLAIN, request, taken
 
 
 def _data(flags: int, payload: bytes) -> bytes:
@@ -199,7 +199,7 @@ async def test_a_relay_without_its_runtime_keeps_the_peace(tmp_path: Path) -> No
 
 def begun() -> Pair:
     """A pair whose peers have said no more than that they are there, with a plain stream 1 and a held stream 3."""
-    pair = Pair(Rules(lambda: frozenset({HELD}), lambda: None, lambda: 0.0))
+    pair = Pair(Rules(frozenset({HELD}), lambda: None, lambda: 0.0))
     pair.from_client(frames.PREFACE + SETTINGS + call(1) + call(3, HELD))
     pair.from_backend(SETTINGS)
     return pair
@@ -208,11 +208,11 @@ def begun() -> Pair:
 def test_a_client_cannot_send_more_than_its_window() -> None:
     """6.9.1: what is too much for the runtime never gets there."""
     pair = begun()
-    pair.taken()
+    taken(pair)
     with pytest.raises(PeerError) as error:
         pair.from_client(frames.frame(frames.DATA, 0, 1, bytes(16384)) * 4)
     assert error.value.code is Code.FLOW_CONTROL_ERROR
-    assert len(pair.taken()[1]) < 65535
+    assert len(taken(pair)[1]) < 65535
 
 
 @settings(max_examples=200, deadline=None)
@@ -232,4 +232,4 @@ def test_no_bytes_raise_anything_but_a_peers_error(said: list[tuple[bool, bytes,
             pair.fail(error)
             break
         finally:
-            pair.taken()
+            taken(pair)

@@ -12,7 +12,7 @@ from server.relay.message import framed
 from server.relay.pair import Pair
 from tests.unit.relay.talk import answer, call
 from tests.unit.relay.test_found import greeted
-from tests.unit.relay.wire import HELD
+from tests.unit.relay.wire import HELD, taken
 
 PING = frames.frame(frames.PING, 0, 0, b"how far?")
 PONG = frames.frame(frames.PING, frames.ACK, 0, b"how far?")
@@ -28,12 +28,12 @@ def test_a_ping_for_an_answer_of_ours_is_not_the_runtimes() -> None:
     pair = greeted()
     held(pair, 1)
     pair.decided(1, Answer(b"ours"))
-    pair.taken()
+    taken(pair)
     pair.from_client(PING)
-    assert pair.taken()[:2] == (PONG, b"")
+    assert taken(pair)[:2] == (PONG, b"")
     # A client that wants to know whether the runtime is there asks once more.
     pair.from_client(PING)
-    assert pair.taken()[:2] == (b"", PING)
+    assert taken(pair)[:2] == (b"", PING)
 
 
 @pytest.mark.parametrize("short", [True, False])
@@ -44,9 +44,9 @@ def test_a_ping_for_an_answer_of_the_runtimes_is_its_own(*, short: bool) -> None
     pair.from_client(call(3, end=True))
     pair.decided(1, Answer(b"ours"))
     pair.from_backend(answer(3))
-    pair.taken()
+    taken(pair)
     pair.from_client(PING)
-    assert pair.taken()[:2] == (b"", PING)
+    assert taken(pair)[:2] == (b"", PING)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_call_that_is_being_decided_is_never_said_not_to_have_begun(decision: 
     pair.from_client(call(1, end=True) + call(3, end=True))
     held(pair, 5)
     pair.from_client(call(7, end=True))
-    pair.taken()
+    taken(pair)
     pair.from_backend(frames.goaway(1, Code.ENHANCE_YOUR_CALM, "too_many_pings"))
-    to_client, to_backend, happened = pair.taken()
+    to_client, to_backend, happened = taken(pair)
     assert to_client == frames.goaway(5, Code.ENHANCE_YOUR_CALM, "too_many_pings") + frames.reset(
         3, Code.REFUSED_STREAM
     )
@@ -72,9 +72,9 @@ def test_a_call_that_is_being_decided_is_never_said_not_to_have_begun(decision: 
     assert not [each for each in happened if isinstance(each, Leave)]
     assert [each.code for each in happened if isinstance(each, Over)] == ["UNAVAILABLE"] * 2
     pair.lose("it has closed the connection")
-    pair.taken()
+    taken(pair)
     pair.decided(5, decision)
-    assert said in pair.taken()[0]
+    assert said in taken(pair)[0]
     assert pair.over
 
 
@@ -83,10 +83,10 @@ def test_what_begins_after_goaway_is_not_served() -> None:
     pair = greeted()
     pair.from_client(call(1, end=True))
     pair.from_backend(frames.goaway(1, Code.ENHANCE_YOUR_CALM, "too_many_pings"))
-    pair.taken()
+    taken(pair)
     held(pair, 3)
     pair.from_client(call(5, end=True) + frames.window_update(5, 9) + frames.reset(5, Code.CANCEL))
-    assert pair.taken()[1:] == (b"", [])
+    assert taken(pair)[1:] == (b"", [])
     assert list(pair.streams) == [1]
 
 
@@ -102,8 +102,8 @@ def test_without_a_decision_goaway_goes_on_as_it_came() -> None:
     """What has not been asked about has not begun, held or not: the client may make it again, elsewhere."""
     pair = greeted()
     pair.from_client(call(1, end=True) + call(3, HELD))
-    pair.taken()
+    taken(pair)
     goaway = frames.goaway(1, Code.NO_ERROR, "max_age")
     pair.from_backend(goaway)
-    assert pair.taken()[:2] == (goaway, b"")
+    assert taken(pair)[:2] == (goaway, b"")
     assert list(pair.streams) == [1]

@@ -13,7 +13,7 @@ from server.relay.message import framed
 from tests.unit.front_bed import PATIENCE
 from tests.unit.relay.talk import Talk, between, call
 from tests.unit.relay.test_found import greeted
-from tests.unit.relay.wire import HELD, PLAIN, Wire
+from tests.unit.relay.wire import HELD, PLAIN, Wire, taken
 
 #: More than sockets and the relay's write buffers take while nobody reads.
 _LARGE = 6 << 20
@@ -25,11 +25,11 @@ def test_a_held_call_is_decided_though_the_runtime_has_died_with_the_window() ->
     for size in (16_384, 16_384, 16_384, 16_383):
         pair.from_client((call(1) if pair.streams == {} else b"") + frames.frame(frames.DATA, 0, 1, bytes(size)))
     pair.from_client(call(3, HELD))
-    pair.taken()
+    taken(pair)
     pair.lose("it is gone")
-    assert frames.window_update(0, 65_535) in pair.taken()[0]
+    assert frames.window_update(0, 65_535) in taken(pair)[0]
     pair.from_client(frames.frame(frames.DATA, frames.END_STREAM, 3, framed(b"stop it")))
-    assert [each.message for each in pair.taken()[2] if isinstance(each, Ask)] == [b"stop it"]
+    assert [each.message for each in taken(pair)[2] if isinstance(each, Ask)] == [b"stop it"]
 
 
 def test_a_request_that_was_refused_unread_leaves_room_for_the_next() -> None:
@@ -87,13 +87,13 @@ def test_an_answer_that_was_cut_off_does_not_wait_for_a_decision() -> None:
     pair.from_client(call(1, end=True) + call(3, HELD))
     pair.from_client(frames.frame(frames.DATA, frames.END_STREAM, 3, framed(b"stop it")))
     pair.from_backend(frames.headers(1, b"\x20\x88", end=False))
-    pair.taken()
+    taken(pair)
     pair.lose("it is gone")
-    to_client, _, happened = pair.taken()
+    to_client, _, happened = taken(pair)
     assert b"grpc-status\x0214" in to_client
     assert [(over.method, over.code) for over in happened if isinstance(over, Over)] == [(PLAIN, "UNAVAILABLE")]
     pair.decided(3, Answer(b"ours"))
-    assert framed(b"ours") in pair.taken()[0]
+    assert framed(b"ours") in taken(pair)[0]
     assert pair.over
 
 

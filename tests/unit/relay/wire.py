@@ -24,7 +24,7 @@ from h2.events import (
 from h2.exceptions import StreamClosedError
 
 from server.call import Decision
-from server.relay.calls import Ask, Leave, Over, Rules
+from server.relay.calls import Ask, Happening, Leave, Over, Rules
 from server.relay.message import framed
 from server.relay.pair import Pair
 
@@ -141,6 +141,12 @@ class Peer:
                 stream.reset = int(code or 0)
 
 
+def taken(pair: Pair) -> tuple[bytes, bytes, list[Happening]]:
+    """What a pair has for its client and for its backend, joined, and what has happened."""
+    to_client, to_backend, happened = pair.taken()
+    return b"".join(to_client), b"".join(to_backend), happened
+
+
 class Wire:
     """A client, a pair, a runtime. ``cut``: the size of the pieces that everything comes in; ``made`` makes a pair."""
 
@@ -148,7 +154,7 @@ class Wire:
         self.cut = cut
         self.closed: str | None = None
         self.now = 0.0
-        self.pair = made(Rules(lambda: frozenset({HELD}), lambda: self.closed, lambda: self.now))
+        self.pair = made(Rules(frozenset({HELD}), lambda: self.closed, lambda: self.now))
         self.client, self.runtime = Peer(client=True), Peer(client=False)
         self.asks: list[Ask] = []
         self.leaves: list[int] = []
@@ -208,7 +214,7 @@ class Wire:
         self.settle()
 
     def _taken(self) -> None:
-        to_client, to_backend, happened = self.pair.taken()
+        to_client, to_backend, happened = taken(self.pair)
         self.sent_up += to_backend
         if to_client:
             self.client.take(to_client)
