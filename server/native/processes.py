@@ -36,6 +36,11 @@ class Process:
     session: int
     started: int
 
+    @property
+    def ended(self) -> bool:
+        """Whether it only waits for its parent to ask how."""
+        return self.state in _ENDED
+
 
 def read(pid: int) -> Process | None:
     """The process with this pid now, None if there is none."""
@@ -57,7 +62,7 @@ def started(pid: int) -> int | None:
 def runs(pid: int, began: int) -> bool:
     """Whether this very process is still there and has not ended."""
     process = read(pid)
-    return process is not None and process.started == began and process.state not in _ENDED
+    return process is not None and process.started == began and not process.ended
 
 
 def cgroups(pid: int) -> dict[str, str]:
@@ -92,7 +97,7 @@ class Held:
         """Take hold of it. Raises GoneError, NotOursError if it began at another time or is not in the container."""
         process = self._hold(self.pid)
         self._cgroups = cgroups(self._init_pid)
-        if process is None or (process.started == self._started and process.state in _ENDED):
+        if process is None or (process.started == self._started and process.ended):
             self.close()
             raise GoneError(f"process {self.pid} is gone")
         problem = ""

@@ -5,7 +5,8 @@ intent (the engine's) → files → Exec, ``starting`` → Wait, Start, once →
 finds says how to go on:
 
 =============  ==========================================================================================
-CREATED        DeleteProcess is the fence: after it no late Start has an effect, and the hook is sent anew
+CREATED        DeleteProcess is the fence: after it no late Start has an effect, and the hook is sent anew. If a
+               Start was lost with containerd, its command may run all the same: that is ended first
 runs, has run  go on at Wait
 not found      sent anew while the container's own process runs; with the status committed, that is the outcome
 =============  ==========================================================================================
@@ -22,7 +23,7 @@ from typing import Any
 
 import structlog
 
-from server.native import outcome, processes
+from server.native import outcome, processes, strays
 from server.native.execs import ExecRef, Execs, Seen, pause
 from server.native.output import Output, Outputs
 from shim.errors import RuntimeCallError
@@ -73,12 +74,14 @@ class Run:
         self._starting: asyncio.Task[int] | None = None
         self._ended: asyncio.Task[int] | None = None
         self._recording: asyncio.Future[None] | None = None
+        #: Whether a Start may have been sent whose answer nobody has: its command may run though containerd denies it.
+        self._unanswered = self._committed is not None and self._committed.stage is Stage.STARTING
         self._use(0)
 
     async def begin(self, process: dict[str, Any]) -> Outcome:
         """Run it. ``process`` is what the container's own process is run with."""
         process = _with_command(process, self._attempt)
-        self._committed = None
+        self._committed, self._unanswered = None, False
         for turn in range(_TRIES):
             self._use(turn)
             try:
@@ -107,7 +110,7 @@ class Run:
                 return outcome.refused(self._attempt, "the container has ended, and with it what is known of the hook")
             if seen and seen.started:
                 return await self._follow(seen.pid)
-            if seen is None or await self._fence():
+            if await self._fence(seen):
                 await asyncio.to_thread(self._output.remove)
                 return None
             await pause(turn)
@@ -118,9 +121,8 @@ class Run:
         await self.settle()
         for turn in itertools.count():
             seen = await self._locate()
-            if seen is None and not self._seems_forgotten():
-                break
-            if seen and not seen.started and await self._fence():
+            begun = seen.started if seen else self._seems_forgotten()
+            if not begun and await self._fence(seen):
                 break
             if seen and seen.running and not await self._kill(seen.pid):
                 return
@@ -196,7 +198,7 @@ class Run:
             if seen and sent:
                 return 0
             if seen:
-                await self._fence()
+                await self._fence(seen)
             elif not await self._execs.alive(self._container_id):
                 raise _RefusedError("failed to exec in container: the container has ended")
             await pause(turn)
@@ -207,6 +209,7 @@ class Run:
         # Asked for before the Start, its end is known as soon as it is there (containerd's own client does so, too).
         self._ended = asyncio.create_task(self._execs.wait(self._ref), name=f"end of {self._ref.id}")
         self._ended.add_done_callback(_retrieve)
+        self._unanswered = True
         self._starting = asyncio.create_task(self._execs.start(self._ref), name=f"start {self._ref.id}")
         self._starting.add_done_callback(_retrieve)
         failure: RuntimeCallError | None = None
@@ -219,7 +222,7 @@ class Run:
             seen = await self._execs.look(self._ref)
             if seen and seen.started:
                 return seen.pid
-            if seen is None or await self._fence():
+            if await self._fence(seen):
                 break
             await pause(turn)
         self._let_go()
@@ -227,16 +230,32 @@ class Run:
             raise _AgainError
         raise _RefusedError(f"failed to exec in container: {failure.message}") from failure
 
-    async def _fence(self) -> bool:
-        """Make sure that it is not started from now on; False if it may run, or containerd does not answer."""
-        try:
-            await self._execs.delete(self._ref)
-        except RuntimeCallError as error:
-            return error.code == "NOT_FOUND"
+    async def _fence(self, seen: Seen | None) -> bool:
+        """Make sure that it neither runs nor is started from now on; False if it may, or containerd does not answer."""
+        if seen:
+            try:
+                await self._execs.delete(self._ref)
+            except RuntimeCallError as error:
+                if error.code != "NOT_FOUND":
+                    return False
+        if self._unanswered:
+            await self._end_stray()
         return True
+
+    async def _end_stray(self) -> None:
+        """End what runs of it though containerd says that it was never started, and now never will be."""
+        init = await self._execs.look(ExecRef(self._container_id, ""))
+        if init and init.running:
+            found = await asyncio.to_thread(strays.end, init.pid, _identity(self._attempt))
+            if found.killed:
+                log.warning("killed a hook whose start was lost with containerd", exec=self._ref.id, pids=found.killed)
+            if found.unclear:
+                log.warning("a hook may run on: look at these processes", exec=self._ref.id, pids=found.unclear)
+        self._unanswered = False
 
     async def _follow(self, pid: int) -> Outcome:
         """From the pid to the outcome."""
+        self._unanswered = False
         async with self._output.bounded():
             waiting = asyncio.create_task(self._wait(), name=f"wait {self._ref.id}")
             try:
@@ -320,9 +339,14 @@ class Run:
         return True
 
 
+def _identity(attempt: Attempt) -> dict[str, str]:
+    """What its command is given to say whose it is: no other's has both."""
+    return {"HOOKSHIM_DELIVERY": attempt.delivery_id, "HOOKSHIM_ATTEMPT": str(attempt.number)}
+
+
 def _with_command(process: dict[str, Any], attempt: Attempt) -> dict[str, Any]:
     """The container's process with the hook's words, as CRI's own exec has it, and who the receiver is to say it is."""
-    identity = {"HOOKSHIM_DELIVERY": attempt.delivery_id, "HOOKSHIM_ATTEMPT": str(attempt.number)}
+    identity = _identity(attempt)
     env = [entry for entry in process.get("env") or () if entry.partition("=")[0] not in identity]
     return {
         **process,

@@ -7,12 +7,14 @@ engine's commits do, so that the next one knows what a journal would know.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from typing import Any
 from server.backend import Backend
 from server.handlers.native import NativeExec
 from server.native.caller import Caller
-from server.native.execs import ExecRef, Execs
+from server.native.execs import ExecRef, Execs, Seen
 from server.native.output import Output, Outputs
 from shim.actions import ExecAction, LifecycleHandler
 from shim.ports import Attempt, Container, Pod
@@ -205,6 +207,39 @@ class Bed:
         """The ids of the container's execs that containerd still knows."""
         state = self.containerd.directory / "state" / "io.containerd.runtime.v2.task/k8s.io" / self.container
         return sorted(path.stem for path in state.glob("hookshim-*.pid"))
+
+
+def running(container: str, word: str) -> list[int]:
+    """The container's processes with this word in their command line, by their pids on the node."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            inside = container in (process / "cgroup").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if inside and word.encode() in words:
+            found.append(int(process.name))
+    return found
+
+
+async def exec_of(bed: Bed, exec_id: str = "hookshim-d1-1") -> Seen | None:
+    """The exec as containerd shows it, None if it knows none."""
+    backend = Backend(bed.containerd.socket)
+    try:
+        return await Execs(Caller(backend)).look(ExecRef(bed.container, exec_id))
+    finally:
+        await backend.close()
+
+
+async def cancelled(task: asyncio.Task[Any]) -> float:
+    """Cancel it, and the seconds that took."""
+    began = time.monotonic()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        outcome = await task
+        raise AssertionError(f"it was not cancelled but came to {outcome}")
+    return time.monotonic() - began
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import os
 import signal
-import time
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from server.native.caller import Caller
 from server.native.execs import ExecRef, Execs, Seen
 from server.native.processes import Held, NotOursError
 from shim.records import Execution, Stage
-from tests.integration.native_exec_bed import SHARED, Bed, Stepped, ended
+from tests.integration.native_exec_bed import SHARED, Bed, Stepped, cancelled, ended, exec_of, running
 from tests.support.containerd import PrivateContainerd
 from tests.support.image import FOREVER
 from tests.support.waiting import until
@@ -33,38 +32,6 @@ GROUP, SESSION, OTHER = (FOREVER[:-1] + digit for digit in "123")
 def bed(any_containerd: PrivateContainerd, pod_name: str, tmp_path: Path) -> Bed:
     """On every containerd of the run."""
     return Bed.make(any_containerd, pod_name, tmp_path)
-
-
-def running(container: str, word: str) -> list[int]:
-    """The container's processes with this word in their command line, by their pids on the node."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            inside = container in (process / "cgroup").read_text()
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
-            continue
-        if inside and word.encode() in words:
-            found.append(int(process.name))
-    return found
-
-
-async def cancelled(task: asyncio.Task[object]) -> float:
-    """Cancel it, and the seconds that took."""
-    began = time.monotonic()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    return time.monotonic() - began
-
-
-async def known(bed: Bed, exec_id: str = "hookshim-d1-1") -> bool:
-    """Whether containerd still knows the exec."""
-    backend = Backend(bed.containerd.socket)
-    try:
-        return await Execs(Caller(backend)).look(ExecRef(bed.container, exec_id)) is not None
-    finally:
-        await backend.close()
 
 
 async def test_the_group_and_what_left_it_are_killed_and_nothing_else(bed: Bed) -> None:
@@ -82,7 +49,7 @@ async def test_the_group_and_what_left_it_are_killed_and_nothing_else(bed: Bed) 
         assert running(bed.container, OTHER)
         assert running(bed.container, FOREVER)
         assert bed.containerd.cri.state(bed.container) == "CONTAINER_RUNNING"
-        assert not await known(bed)
+        assert await exec_of(bed) is None
         assert sorted(path.name for path in bed.outputs.iterdir()) == ["hookshim-d2-1.err", "hookshim-d2-1.out"]
         await cancelled(other)
     assert not running(bed.container, OTHER)
@@ -135,7 +102,7 @@ async def test_a_hook_that_was_found_is_killed_when_that_is_cancelled(bed: Bed, 
         await (asyncio.sleep(0) if at_once else found.waiting.wait())
         await cancelled(found.task)
     assert not running(bed.container, GROUP)
-    assert not await known(bed)
+    assert await exec_of(bed) is None
     assert list(bed.outputs.iterdir()) == []
 
 
@@ -181,7 +148,7 @@ async def test_a_hook_that_is_cancelled_while_it_is_started_does_not_run_on(bed:
     with pytest.raises(asyncio.CancelledError):
         await tasks[0]
     assert not running(bed.container, GROUP)
-    assert not await known(bed)
+    assert await exec_of(bed) is None
     assert list(bed.outputs.iterdir()) == []
     await backend.close()
 
@@ -216,7 +183,7 @@ async def test_a_hook_that_is_cancelled_before_it_is_started_never_is(bed: Bed, 
     tasks.append(asyncio.ensure_future(command))
     with pytest.raises(asyncio.CancelledError):
         await tasks[0]
-    assert not await known(bed)
+    assert await exec_of(bed) is None
     if step != "before.start":
         assert bed.log == []
     await backend.close()
@@ -249,6 +216,6 @@ async def test_a_hook_that_ends_while_it_is_being_ended_leaves_nothing(bed: Bed)
     await asyncio.to_thread(until, lambda: bed.log, "the hook has begun")
     execs.doomed = True
     await cancelled(task)
-    assert not await known(bed)
+    assert await exec_of(bed) is None
     assert list(bed.outputs.iterdir()) == []
     await backend.close()
