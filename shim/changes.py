@@ -49,11 +49,12 @@ class InsertEvent:
 
 @dataclass(frozen=True, slots=True)
 class BeginAttempt:
-    """An attempt of a delivery begins, ``at`` seconds since the epoch."""
+    """An attempt of a delivery begins, ``at`` seconds since the epoch; ``execution`` is how far its process may be."""
 
     delivery_id: str
     number: int
     at: float
+    execution: Execution | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,9 @@ class Drafts:
             first = next((index for index, one in enumerate(deliveries) if one.state.open), None)
             if first is not None and at_once:
                 # It begins with the commit that accepts it.
-                deliveries[first] = replace(deliveries[first], state=DeliveryState.DELIVERING, attempts=1)
+                one = deliveries[first]
+                begins = self._tools.begins(one)
+                deliveries[first] = replace(one, state=DeliveryState.DELIVERING, attempts=1, execution=begins)
         if problem:
             undeclared = self._delivery(operation, Hook.PRE_STOP, len(hooks), "{}", DeliveryState.FAILED, problem)
             deliveries.append(undeclared)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential, wait_random
@@ -24,7 +23,7 @@ from shim.failpoints import Failpoint
 from shim.ledger import Ledger
 from shim.lifecycle import handler_from_json
 from shim.moves import hurried, opened, postponed, sent, settled, withdrawn
-from shim.ports import Attempt, Container, Foreseeing
+from shim.ports import Attempt, Container
 from shim.records import Delivery, DeliveryState, Execution, Hook, Outcome
 from shim.table import DeliveryEvent
 from shim.tools import Tools
@@ -71,14 +70,8 @@ class HookRun:
     def foresee(self) -> None:
         """The first one is about to be due: let its handler look up what it will need."""
         first = next((delivery for delivery in self.deliveries if delivery.state.open), None)
-        if first is not None and (handler := self._foreseeing(first)):
+        if first is not None and (handler := self._tools.foreseeing(first)):
             handler.foresee(self._container)
-
-    def _foreseeing(self, delivery: Delivery) -> Foreseeing | None:
-        """Its handler, if that prepares its work."""
-        handler: object = self._tools.handlers.get(type(handler_from_json(delivery.handler).action))
-        # isinstance of a protocol takes longer than many a step of a delivery.
-        return cast("Foreseeing", handler) if hasattr(handler, "foresee") else None
 
     def stop(self) -> None:
         """End the one that runs, and let none begin."""
@@ -248,12 +241,12 @@ class HookRun:
             if self._taken_back(index):
                 return
         self._hurried[index].clear()
-        self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery)
+        self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery, self._tools.begins(delivery))
         self._changes += changes
         committed, self._committed = Failpoint.RECOVERY_SENT if again else self._committed, Failpoint.HOOK_SENT
         changes, self._changes = self._changes, []
         writing = self._write(changes, committed)
-        if self._foreseeing(delivery):
+        if self._tools.foreseeing(delivery):
             self._writing = self._tools.tasks.spawn(writing, f"send {delivery.id}")
         else:
             await writing

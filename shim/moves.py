@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from shim import texts
 from shim.changes import BeginAttempt, Change, EndAttempt, InsertDelivery, InsertEvent, UpdateDelivery, UpdateOperation
-from shim.records import ANNOUNCED, Delivery, DeliveryState, Operation, OperationState, Outcome
+from shim.records import ANNOUNCED, Delivery, DeliveryState, Execution, Operation, OperationState, Outcome
 from shim.table import DeliveryEvent, OperationEvent, next_delivery, next_operation
 
 _BEFORE_SEND = {
@@ -31,7 +31,7 @@ def inserted(delivery: Delivery) -> list[Change]:
     """A new delivery, with its first attempt if that begins in the same moment, and an event if it has failed."""
     changes: list[Change] = [InsertDelivery(delivery)]
     if delivery.state is DeliveryState.DELIVERING:
-        changes.append(BeginAttempt(delivery.id, delivery.attempts, delivery.created_at))
+        changes.append(BeginAttempt(delivery.id, delivery.attempts, delivery.created_at, delivery.execution))
     if delivery.state in ANNOUNCED:
         changes.append(InsertEvent(texts.event(delivery.created_at, delivery)))
     return changes
@@ -43,8 +43,11 @@ def opened(delivery: Delivery, event: DeliveryEvent) -> tuple[Delivery, Change]:
     return after, UpdateDelivery(after, delivery.state)
 
 
-def sent(at: float, delivery: Delivery) -> tuple[Delivery, list[Change]]:
-    """The delivery with one more attempt begun: one that was armed is due, one that was delivering was interrupted."""
+def sent(at: float, delivery: Delivery, execution: Execution | None = None) -> tuple[Delivery, list[Change]]:
+    """The delivery with one more attempt begun: one that was armed is due, one that was delivering was interrupted.
+
+    ``execution``: how far the attempt's process may be from now on.
+    """
     interrupted = delivery.state is DeliveryState.DELIVERING
     before = _BEFORE_SEND.get(delivery.state, ())
     after = replace(
@@ -53,9 +56,9 @@ def sent(at: float, delivery: Delivery) -> tuple[Delivery, list[Change]]:
         attempts=delivery.attempts + 1,
         interruptions=delivery.interruptions + interrupted,
         next_attempt_at=None,
-        execution=None,
+        execution=execution,
     )
-    return after, [UpdateDelivery(after, delivery.state), BeginAttempt(after.id, after.attempts, at)]
+    return after, [UpdateDelivery(after, delivery.state), BeginAttempt(after.id, after.attempts, at, execution)]
 
 
 def postponed(at: float, delivery: Delivery, outcome: Outcome, next_at: float) -> tuple[Delivery, list[Change]]:

@@ -70,8 +70,9 @@ class Attempt:
     """One try of one delivery: everything a handler needs.
 
     ``budget`` is the seconds it may take (None: no bound); the engine cancels the handler when they are over.
-    ``source`` says who declared it (``shim.records``). ``execution`` is what an earlier process recorded of this very
-    attempt, ``record`` writes it; it never raises, and returns when that is on disk, or cannot be for now.
+    ``source`` says who declared it (``shim.records``). ``execution`` is what is recorded of this very attempt: with its
+    beginning, or by an earlier process. ``record`` writes it; it never raises, and returns when that is on disk, or
+    cannot be for now.
     ``ending`` is what a postStop has to tell. ``sent`` returns when it is on disk that the attempt has begun, as does
     ``record``; that is so before a handler is given one, unless it is Foreseeing.
     """
@@ -111,6 +112,11 @@ class Handler(Protocol):
 @runtime_checkable
 class Foreseeing(Protocol):
     """A handler that prepares its work while its attempt is not on disk yet, and waits for that before any effect."""
+
+    @property
+    def begins(self) -> Execution | None:
+        """What is recorded with the beginning of each attempt: how far its process may be once that is on disk."""
+        ...
 
     def foresee(self, container: Container) -> None:
         """A hook is about to be due in this container. Returns at once, and nothing comes of it but time."""

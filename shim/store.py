@@ -27,7 +27,7 @@ from shim.changes import (
     UpdateOperation,
 )
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import AttemptRecord, Delivery, Event, Operation, Outcome
+from shim.records import AttemptRecord, Delivery, Event, Execution, Operation, Outcome
 from shim.rows import about, delivery_row, event_row, fields, operation_row, to_delivery, to_operation
 
 T = TypeVar("T")
@@ -169,16 +169,20 @@ class Store:
                 self._run("insert_delivery", delivery_row(delivery))
             case UpdateDelivery(delivery, expected):
                 self._update("update_delivery", delivery_row(delivery), expected, f"delivery {delivery.id}")
-            case BeginAttempt(delivery_id, number, at):
+            case BeginAttempt(delivery_id, number, at, execution):
                 self._run("begin_attempt", {"delivery_id": delivery_id, "number": number, "at": at})
+                self._note(delivery_id, number, execution)
             case NoteExecution(delivery_id, number, execution):
-                values = {"delivery_id": delivery_id, "number": number}
-                self._run("note_execution", fields(execution) | values)
+                self._note(delivery_id, number, execution)
             case EndAttempt(delivery_id, number, at, outcome):
                 values = {"delivery_id": delivery_id, "number": number, "at": at}
                 self._run("end_attempt", fields(outcome) | values)
             case InsertEvent(event):
                 self._run("insert_event", event_row(event))
+
+    def _note(self, delivery_id: str, number: int, execution: Execution | None) -> None:
+        if execution is not None:
+            self._run("note_execution", fields(execution) | {"delivery_id": delivery_id, "number": number})
 
     def _run(self, name: str, values: dict[str, Any]) -> sqlite3.Cursor:
         return self._db.execute(_STATEMENTS[name], values)

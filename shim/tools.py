@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
 from shim.actions import Action, Declared
 from shim.failpoints import Failpoint, Failpoints
+from shim.lifecycle import handler_from_json
 from shim.plan import Settings
-from shim.ports import Clock, Container, Handler, Journal, Rules, Runtime
-from shim.records import Event
+from shim.ports import Clock, Container, Foreseeing, Handler, Journal, Rules, Runtime
+from shim.records import Delivery, Event, Execution
 
 T = TypeVar("T")
 
@@ -85,6 +86,17 @@ class Tools:
     failpoints: Failpoints = field(default_factory=Failpoints)
     tasks: Tasks = field(default_factory=Tasks)
     announce: Callable[[Event], None] = lambda _event: None
+
+    def foreseeing(self, delivery: Delivery) -> Foreseeing | None:
+        """Its handler, if that prepares its work."""
+        handler: object = self.handlers.get(type(handler_from_json(delivery.handler).action))
+        # isinstance of a protocol takes longer than many a step of a delivery.
+        return cast("Foreseeing", handler) if hasattr(handler, "foresee") else None
+
+    def begins(self, delivery: Delivery) -> Execution | None:
+        """What is recorded with the beginning of each of its attempts."""
+        foreseeing = self.foreseeing(delivery)
+        return foreseeing.begins if foreseeing else None
 
     async def hit(self, name: Failpoint) -> None:
         """Pass a failpoint."""

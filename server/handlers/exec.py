@@ -8,7 +8,7 @@ from server.handlers.exec_sync import ExecCaller, SyncExec
 from server.handlers.native import NativeExec
 from server.native.execs import UnsupportedError
 from shim.ports import Attempt, Container
-from shim.records import Outcome
+from shim.records import Execution, Outcome, Stage
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +22,11 @@ class ExecHandler:
     def __init__(self, runtime: ExecCaller, native: NativeExec | None = None) -> None:
         self._sync = SyncExec(runtime)
         self._native = native
+
+    @property
+    def begins(self) -> Execution | None:
+        """With the native API, a command may run from the moment that its attempt is on disk."""
+        return Execution(Stage.STARTING) if self._native else None
 
     def foresee(self, container: Container) -> None:
         """Look up meanwhile what a command in this container will need."""

@@ -176,10 +176,17 @@ class Run:
         """Files, Exec and ``starting``. Returns 0, or the pid of one that runs already: a journal may have lost it."""
         self._output = await self._outputs.create(self._ref.id)
         # Before the Start is soon enough for the record, and what is made until then runs nothing.
-        self._recording = asyncio.ensure_future(self._attempt.record(Execution(Stage.STARTING)))
+        self._recording = asyncio.ensure_future(self._recorded())
         pid = await self._exec(process)
         await self._recording
         return pid
+
+    async def _recorded(self) -> None:
+        """It is on disk that it may run from now on: with its beginning, where the engine has been told."""
+        if self._attempt.execution is None:
+            await self._attempt.record(Execution(Stage.STARTING))
+        else:
+            await self._attempt.sent()
 
     async def _exec(self, process: dict[str, Any]) -> int:
         sent = False

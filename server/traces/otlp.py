@@ -26,7 +26,7 @@ from server.call import Answer, Call, Decision, Interceptor, Pass
 from server.traces import Handlers
 from shim.actions import Action, ExecAction, HttpGetAction, RunAction, SleepAction, TcpSocketAction
 from shim.ports import Attempt, Container, Foreseeing, Handler
-from shim.records import Outcome
+from shim.records import Execution, Outcome
 
 #: Where a collector takes traces, below its endpoint (OTLP/HTTP).
 _PATH: Final = "/v1/traces"
@@ -182,6 +182,11 @@ class _TracedHandler:
 
 
 class _TracedForeseeing(_TracedHandler):
+    @property
+    def begins(self) -> Execution | None:
+        inner: object = self._inner
+        return inner.begins if isinstance(inner, Foreseeing) else None
+
     def foresee(self, container: Container) -> None:
         inner: object = self._inner
         if isinstance(inner, Foreseeing):

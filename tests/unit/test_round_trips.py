@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,10 @@ from server.intercept import Interception
 from server.native.caller import Caller
 from server.runtime import CriRuntime
 from shim.actions import Action, ExecAction, SleepAction
+from shim.changes import Change
 from shim.engine import Engine
 from shim.failpoints import Failpoints
-from shim.journal import Journal
+from shim.journal import Journal, Unobserved
 from shim.ports import Handler
 from shim.store import FILE
 from shim.tools import Tools
@@ -66,6 +67,18 @@ _REQUESTS: dict[str, Callable[[str], Message]] = {
 }
 
 
+class Disk(Unobserved):
+    """Every commit that the disk was waited for, by what it was about."""
+
+    def __init__(self) -> None:
+        self.commits: list[tuple[str, ...]] = []
+
+    def committed(self, commits: Sequence[Sequence[Change]], conflicts: int, seconds: float) -> None:
+        """For the journal."""
+        del conflicts, seconds
+        self.commits += [tuple(type(change).__name__ for change in changes) for changes in commits]
+
+
 @dataclass
 class Node:
     """A runtime, and what stands in front of it."""
@@ -74,6 +87,7 @@ class Node:
     interception: Interception
     door: Backend
     journal: Journal
+    disk: Disk
 
     def lives(self, declared: dict[str, str], state: cri.ContainerState = cri.CONTAINER_RUNNING) -> None:
         """There is a container, and nobody here has heard of it."""
@@ -104,7 +118,8 @@ def runtime(tmp_path: Path) -> Iterator[CountingRuntime]:
 async def standing(runtime: CountingRuntime, tmp_path: Path, failpoints: str = "") -> AsyncIterator[Node]:
     """Everything between a front door and the runtime, without what the daemon does by itself beside it."""
     client, door = Backend(runtime.socket), Backend(runtime.socket)
-    journal = await Journal.open(tmp_path / FILE, SystemClock().wall)
+    disk = Disk()
+    journal = await Journal.open(tmp_path / FILE, SystemClock().wall, observer=disk)
     asked = CriRuntime(client)
     handlers: dict[type[Action], Handler] = {
         ExecAction: ExecHandler(asked, NativeExec(Caller(client), tmp_path / "exec")),
@@ -112,7 +127,7 @@ async def standing(runtime: CountingRuntime, tmp_path: Path, failpoints: str = "
     }
     tools = Tools(asked, handlers, journal, SystemClock(), failpoints=Failpoints(failpoints))
     engine = Engine(tools)
-    yield Node(runtime, Interception(engine, asked), door, journal)
+    yield Node(runtime, Interception(engine, asked), door, journal, disk)
     await engine.drain(10.0)
     await journal.close()
     await client.close()
@@ -171,6 +186,26 @@ async def test_a_command_costs_its_own_four_calls(node: Node) -> None:
         costs[name].pop(WATCH, None)
     assert costs["StartContainer"] == {"ListContainers": 1, "StartContainer": 1, "Get": 1, **COMMAND}
     assert costs["StopContainer"] == {"ListContainers": 1, "StopContainer": 1, **COMMAND}
+
+
+async def test_a_command_costs_four_commits(node: Node) -> None:
+    """That it is owed, that it may run from now on, that it has ended, what it came to: no caller waits for more."""
+    node.lives(COMMANDS, cri.CONTAINER_CREATED)
+    await node.call("StartContainer")
+    started, node.disk.commits = node.disk.commits, []
+    await node.call("StopContainer")
+    assert started == [
+        ("InsertOperation", "InsertDelivery"),
+        ("UpdateOperation", "UpdateDelivery", "BeginAttempt"),
+        ("NoteExecution",),
+        ("UpdateDelivery", "EndAttempt", "UpdateOperation"),
+    ]
+    assert node.disk.commits == [
+        ("InsertOperation", "InsertDelivery", "BeginAttempt"),
+        ("NoteExecution",),
+        ("UpdateDelivery", "EndAttempt", "UpdateOperation", "UpdateOperation"),
+        ("UpdateOperation",),
+    ]
 
 
 @pytest.mark.parametrize(
