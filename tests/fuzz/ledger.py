@@ -64,6 +64,9 @@ class Books:
             view = DEFAULT_WINDOW + told.granted - sender.data
             room = DEFAULT_WINDOW + receiver.granted - sent.data
             window = lane.connection
+            if pair.lost:
+                # Nobody is there whose room, or whose view, it could be.
+                view, room = (view, window.room) if lane is calls.up else (window.view, room)
             assert (window.view, window.room) == (view, room), "the ledger is not what the peers know"
             assert view >= 0, "more was taken than the sender was allowed"
             assert room >= 0, "more was sent than the receiver takes"

@@ -2,7 +2,8 @@
 
 An input is a list of things said. Each begins with a byte: bit 0 is the side (1: the client), bit 1 whether a frame is
 to be made, the others the size of the pieces that it comes in. Then there are two bytes with a length, and so much of
-HTTP/2; or, for a frame to be made, its type, flags and stream in a byte each and two bytes with a number.
+HTTP/2; or, for a frame to be made, its type, flags and stream in a byte each and two bytes with a number. Of a type
+that HTTP/2 does not have, from the backend, it is that one's end.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ _METHODS = (PLAIN, HELD, HELD, "/nobody.has/This")
 #: By a call's number; the last is not decided as long as the input goes on.
 _DECISIONS: tuple[Decision | None, ...] = (Pass(), Answer(b"answer"), Refusal("ABORTED", "refused", b"details"), None)
 
+#: Types of frames that are made: HTTP/2's, and one that it does not have.
+_KINDS = frames.CONTINUATION + 2
+
 #: What a thing said begins with, in bytes; and how many one has that is made.
 _FIXED = 3
 _MADE = 6
@@ -35,11 +39,12 @@ _MOST_PIECES = 40
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A thing said: whether by the client, the size of the pieces, the bytes."""
+    """A thing said: whether by the client, the size of the pieces, the bytes; ``last``: the backend ends instead."""
 
     client: bool
     piece: int
     text: bytes
+    last: bool = False
 
 
 def cut(data: bytes) -> list[bytes]:
@@ -56,9 +61,10 @@ def said(data: bytes) -> Iterator[Said]:
     """What each of them is."""
     for thing in cut(data):
         kind, flags, stream = thing[1:4] if thing[0] & 2 else (0, 0, 0)
-        text = _frame(kind % 11, flags, stream, int.from_bytes(thing[4:])) if thing[0] & 2 else thing[_FIXED:]
+        text = _frame(kind % _KINDS, flags, stream, int.from_bytes(thing[4:])) if thing[0] & 2 else thing[_FIXED:]
+        client, last = bool(thing[0] & 1), thing[0] & 3 == 2 and kind % _KINDS == _KINDS - 1
         # Large frames come in larger pieces, so that an input takes milliseconds.
-        yield Said(bool(thing[0] & 1), max((thing[0] >> 2) + 1, len(text) // _MOST_PIECES), text)
+        yield Said(client, max((thing[0] >> 2) + 1, len(text) // _MOST_PIECES), b"" if last else text, last)
 
 
 def _frame(kind: int, flags: int, stream: int, number: int) -> bytes:
@@ -87,12 +93,13 @@ def _frame(kind: int, flags: int, stream: int, number: int) -> bytes:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came out: for the client, for the backend, what was asked; and the code that it ended with."""
+    """What came out: for the client, for the backend, what was asked; the code it ended with, whether it was lost."""
 
     client: bytes = b""
     backend: bytes = b""
     asks: list[Ask] = field(default_factory=list)
     code: str = ""
+    lost: bool = False
 
 
 def outcome(data: bytes, *, whole: bool) -> Outcome:
@@ -101,9 +108,14 @@ def outcome(data: bytes, *, whole: bool) -> Outcome:
     for each in said(data):
         read = pair.from_client if each.client else pair.from_backend
         step = (len(each.text) or 1) if whole else each.piece
+        if pair.lost and not each.client:
+            continue
         try:
             for at in range(0, len(each.text), step):
                 read(each.text[at : at + step])
+            if each.last:
+                found.lost = True
+                pair.lose("the backend has ended")
         except PeerError as error:
             found.code = error.code.name
         to_client, to_backend, happened = taken(pair)
@@ -122,10 +134,11 @@ def outcome(data: bytes, *, whole: bool) -> Outcome:
 
 def check(data: bytes) -> None:
     """What comes out does not depend on how it came in, and can be read. Raises what is wrong."""
-    found = outcome(data, whole=True)
-    assert found == outcome(data, whole=False), "it depends on the pieces that it came in"
-    for text in (found.client, found.backend.removeprefix(frames.PREFACE)):
-        _readable(text)
+    found, pieces = outcome(data, whole=True), outcome(data, whole=False)
+    # A client without a backend is sent away after what it says first, of which more may have come at once.
+    assert found == pieces or found.lost, "it depends on the pieces that it came in"
+    for text in (found.client, found.backend, pieces.client, pieces.backend):
+        _readable(text.removeprefix(frames.PREFACE))
 
 
 def _readable(text: bytes) -> None:
@@ -146,7 +159,7 @@ def seeds() -> dict[str, bytes]:
     empty, ack = frames.frame(frames.SETTINGS, 0, 0), frames.frame(frames.SETTINGS, frames.ACK, 0)
     begin = [(1, frames.PREFACE + empty), (0, empty + ack), (1, ack)]
     calls = []
-    for stream, method in ((1, PLAIN), (3, HELD), (5, HELD), (7, HELD)):
+    for stream, method in ((1, PLAIN), (3, HELD), (5, HELD), (7, HELD), (9, PLAIN)):
         fields = literals.encode([(b":method", b"POST"), (b":path", method.encode()), (b"grpc-timeout", b"1S")])
         body = frames.frame(frames.DATA, frames.END_STREAM, stream, b"\0\0\0\0\1x")
         answer = frames.headers(stream, literals.encode([(b":status", b"200")]), end=False) + body
@@ -159,12 +172,15 @@ def seeds() -> dict[str, bytes]:
     ]
     ways = {
         "begin": begin,
-        "calls": begin + calls,
-        "ends": begin + calls + ends,
+        "calls": begin + calls[:8],
+        "ends": begin + calls[:8] + ends,
         "left": begin + calls[:2] + calls[6:7] + ends,
+        "open": begin + calls[:1] + calls[6:7],
+        "late": calls[8:9],
     }
     made = {name: b"".join(bytes([side | 12]) + len(text).to_bytes(2) + text for side, text in way)
             for name, way in ways.items()}  # fmt: skip
     held = bytes([15, 1, 4, 9, 0, 1, 15, 0, 0, 9, 1, 0, 14, 3, 0, 9, 0, 8])
     settings = bytes([14, 4, 0, 4, 0, 9, 15, 4, 1, 0, 0, 0, 15, 4, 0, 1, 1, 0, 14, 4, 1, 0, 0, 0])
-    return made | {"held": made["begin"] + held, "settings": made["calls"] + settings}
+    lost = made["open"] + bytes([14, _KINDS - 1, 0, 0, 0, 0]) + made.pop("late")
+    return made | {"held": made["begin"] + held, "settings": made["calls"] + settings, "lost": lost}
