@@ -227,7 +227,11 @@ class Connection:
     # The backend's side.
 
     async def _dial(self) -> None:
-        reason = await self._connect(self._backend)
+        try:
+            reason = await self._connect(self._backend)
+        except Exception:  # noqa: BLE001 - whatever the bug is, nobody is to wait for this connection
+            _log.exception("a connection to the runtime could not be made, by a bug")
+            reason = "hookshim failed to connect to the runtime: see its log"
         if reason is not None:
             self._lose(reason)
         elif self.ended:

@@ -21,6 +21,7 @@ from server.backend import Backend
 from server.front import Gate
 from server.relay import RelayFront, frames, literals
 from server.relay.calls import Rules
+from server.relay.connection import Connection
 from server.relay.faults import Code, PeerError
 from server.relay.pair import Pair
 from tests.unit.front_bed import PATIENCE, VERSION, Bed, Judge, client, failure, running_bed
@@ -123,6 +124,22 @@ async def test_a_stream_that_breaks_the_rules_is_reset_alone(bed: Bed) -> None:
             assert reset.number == code
         one.say(frames.frame(frames.PING, 0, 0, b"12345678"))
         assert (await one.until(frames.PING)).payload == b"12345678"
+
+
+async def test_a_bug_on_the_way_to_the_runtime_is_told(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client learns of it at once, instead of waiting for a runtime that nobody dials; the log has the bug."""
+
+    async def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(Connection, "_connect", fail)
+    with capture_logs() as logs:
+        error = await failure(bed.unary(VERSION)(b"x", timeout=PATIENCE))
+    assert (error.code().name, error.details()) == (
+        "UNAVAILABLE",
+        "hookshim failed to connect to the runtime: see its log",
+    )
+    assert (logs[0]["log_level"], logs[0]["exc_info"]) == ("error", True)
 
 
 async def _hang(_: object) -> None:
