@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
@@ -37,6 +37,10 @@ class Reply:
     response: bytes
     initial_metadata: Metadata
     trailing_metadata: Metadata
+
+
+#: What a call is made through: its method, the seconds it may take (None: no bound), and what makes it.
+Around = Callable[[str, float | None, Callable[[], Reply]], Reply]
 
 
 class ContainerOptions(TypedDict, total=False):
@@ -76,6 +80,8 @@ class CRIClient:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+        #: Every call is made through this, for whoever wants to know of all of them.
+        self.around: Around = lambda _method, _timeout, make: make()
         self._channel = grpc.insecure_channel(
             f"unix:{socket}",
             options=[
@@ -92,6 +98,13 @@ class CRIClient:
         )
         #: The config each pod was run with, which CreateContainer repeats.
         self._configs: dict[str, cri.PodSandboxConfig] = {}
+
+    def connect(self, within: float = CALL_TIMEOUT) -> None:
+        """Connect, if that was not done, and wait until the peer has begun HTTP/2. Raises TimeoutError."""
+        try:
+            grpc.channel_ready_future(self._channel).result(within)
+        except grpc.FutureTimeoutError:
+            raise TimeoutError(f"nobody begins HTTP/2 at {self.socket} within {within:g} s") from None
 
     def close(self) -> None:
         """Close the connection; calls under way end with CANCELLED."""
@@ -113,10 +126,14 @@ class CRIClient:
         ``method`` is a name of the RuntimeService (``"Version"``) or a full path (``"/service/Method"``).
         """
         path = method if method.startswith("/") else f"/runtime.v1.RuntimeService/{method}"
-        stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
-        done = stub.future(request, timeout=timeout, metadata=tuple(metadata))
-        response = b"" if done.exception() else done.result()
-        return _reply(done, response)
+
+        def make() -> Reply:
+            stub: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
+            done = stub.future(request, timeout=timeout, metadata=tuple(metadata))
+            response = b"" if done.exception() else done.result()
+            return _reply(done, response)
+
+        return self.around(method, timeout, make)
 
     def ask(self, method: str, request: Message, answer: type[M], timeout: float | None = CALL_TIMEOUT) -> M:
         """One unary call with messages. Raises CRIError."""

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             for problem in figures.problems:
                 say(problem)
             if any(kept.iterdir()):
-                say(f"hookshim's log and journal and containerd's log: {kept}")
+                say(f"hookshim's log and journal, containerd's log, and what was seen while calls hung: {kept}")
             say(figures.line())
     except RuntimeError:
         if not interruption.noted:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from contextvars import copy_context
 from functools import partial
 
 import grpc
 
 from tests.support.cri import CRIClient, CRIError
 from tests.support.later import later
+from tests.support.soak.calls import played
 from tests.support.soak.death import Slayer
 from tests.support.soak.insist import CALL, REFUSALS, AbandonedError, Insistence, attempt, broken
 from tests.support.soak.keeper import Keeper
 from tests.support.soak.lodging import Lodging
 from tests.support.soak.memory import Memory
 from tests.support.soak.moves import Ending, Hook, Manner, Phase, Round
-from tests.support.soak.story import Story
+from tests.support.soak.story import UNKNOWN_EXIT, Story
 from tests.support.soak.truth import CREATED, EXITED, GONE, RUNNING, Truth
 from tests.support.soak.witness import Witness
 
@@ -34,7 +36,13 @@ _SHOWN = 5.0
 #: Seconds in which hookshim records an end that it may have missed, under kills.
 _RECORDED = 30.0
 
-_ALIVE = (RUNNING, "CONTAINER_UNKNOWN")
+#: What containerd 1.6 says of a container whose end it has missed altogether, until somebody stops it.
+_UNKNOWN = "CONTAINER_UNKNOWN"
+
+#: Seconds for which a container that nobody stops is UNKNOWN before it is taken that it stays so.
+_STAYS = 10.0
+
+_ALIVE = (RUNNING, _UNKNOWN)
 
 
 class Caller:
@@ -65,7 +73,8 @@ class Caller:
         story, began = Story(moves), time.monotonic()
         never = threading.Event()
         try:
-            self._play(moves, story, never)
+            with played(moves.number):
+                self._play(moves, story, never)
         except AbandonedError:
             raise
         except Exception as error:  # noqa: BLE001 - one round that is odd must not end the others
@@ -81,34 +90,44 @@ class Caller:
             self._start(story, never)
             self._over.wait(moves.rest)
         else:
-            start = later(self._start, story, never)
+            start = later(copy_context().run, self._start, story, never)
             self._over.wait(moves.overtake)
             self._stop(story, never)
             start.result()
         deadline = time.monotonic() + CALL
         self._look(story)
-        while self._truth.state(story.container) in _ALIVE and time.monotonic() < deadline:
-            if moves.death is not None and moves.death.alone:
-                self._insistence.wait()
-            elif moves.ending is Ending.STOP:
+        if moves.death is not None and moves.death.alone:
+            self._await_end(story, deadline)
+        else:
+            while self._truth.state(story.container) in _ALIVE and time.monotonic() < deadline:
+                if moves.ending is not Ending.STOP:
+                    self._end(story, never)
+                    return
                 self._stop(story, never)
                 self._insistence.wait()
-            else:
-                self._end(story, never)
-                return
         state = self._look(story)
-        # Of a container whose process ended while it was away, containerd 1.6 may say UNKNOWN until somebody stops it.
-        lost = state == _ALIVE[1] and moves.death is not None and moves.death.alone
-        right = state == EXITED or lost or story.unknowable
+        story.end_lost = state == _UNKNOWN and moves.death is not None and moves.death.alone
+        # containerd that was killed inside a start, and once more, may have it as it was before
+        unstarted = state == CREATED and story.broken
+        right = state == EXITED or story.end_lost or story.unknowable or unstarted
         story.expect(right=right, expected="a container that has ended", seen=state)
-        if moves.overtake is None and story.ended_by:
-            # containerd 1.6 learns of an end that it missed when it is back, and knows its time
+        if moves.overtake is None and story.ended_by and story.status.exit_code != UNKNOWN_EXIT:
+            # containerd 1.6 learns of an end that it missed when it is back, and knows its time, or nothing
             early = min(story.ended_by) < story.status.finished_at
             story.expect(right=not early, expected="no answer before the end", seen=f"one at {min(story.ended_by)}")
         if moves.remove:
             self._remove(story)
-        elif Hook.PRE_STOP in moves.hooks and story.started and story.ended_itself:
+        elif Hook.PRE_STOP in moves.hooks and story.started and story.ended_itself and not story.end_lost:
             self._await_record(story)
+
+    def _await_end(self, story: Story, deadline: float) -> None:
+        """Wait for the end of a container that nobody stops, or until containerd has lost it."""
+        unknown_since = None
+        while (state := self._truth.state(story.container)) in _ALIVE and (now := time.monotonic()) < deadline:
+            unknown_since = (unknown_since or now) if state == _UNKNOWN else None
+            if unknown_since is not None and now - unknown_since > _STAYS:
+                return
+            self._insistence.wait()
 
     def _await_record(self, story: Story) -> None:
         """Leave the container until hookshim has seen its end; what is missing then is the verdict's."""
@@ -169,7 +188,8 @@ class Caller:
         while not called and story.may_end and state == RUNNING and time.monotonic() < deadline:
             self._insistence.wait()
             state = self._truth.state(story.container)
-        ended = story.may_end and state == EXITED
+        # containerd may have been killed right after the answer, and have missed the end
+        ended = story.may_end and state in (EXITED, _UNKNOWN)
         story.expect(right=called or ended, expected="PostStart called before StartContainer's OK", seen="no call")
         if story.moves.overtake is None:
             story.expect(right=state == RUNNING or ended, expected="it runs when StartContainer is OK", seen=state)
@@ -219,7 +239,7 @@ class Caller:
             return
         second = None
         if moves.second_grace is not None and first:
-            second = later(self._stop_once, story, moves.second_grace, moves.rest)
+            second = later(copy_context().run, self._stop_once, story, moves.second_grace, moves.rest)
         self._stop_once(story, moves.grace, 0.0)
         if second is not None:
             second.result()

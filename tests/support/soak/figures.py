@@ -16,7 +16,10 @@ class Figures:
     ``lost``: due, seen by nobody, and not recorded as given up. ``duplicated``: seen more than once, by handler.
     ``not_called``: due and not seen, by the reason recorded; ``cut_short``: the same, but seen. ``own_ends``:
     containers that were killed from outside or exited by themselves. ``fronts``: daemons that were started, by their
-    front doors. ``slowest``: the seconds of the round that took longest, and its number.
+    front doors. ``slowest``: the seconds of the round that took longest, and its number; ``slowest_for``: the answers
+    that it waited for. ``hung``: calls that took longer than any may while nobody was killed; ``slowest_call``: the
+    longest of all, in seconds, and what it was; ``spared``: kills that were not made, since they would have ended a
+    call that was overdue.
     """
 
     seed: int
@@ -33,11 +36,19 @@ class Figures:
     killed_at_start: int = 0
     #: Rounds whose container ended by itself and was removed before hookshim had looked.
     unrecorded: list[int] = field(default_factory=list)
+    #: Rounds whose container ended by itself while containerd was away, which says UNKNOWN of it.
+    ends_lost: list[int] = field(default_factory=list)
+    #: Containers of which it said that they run though they had ended, until it was started again for that.
+    ends_mended: int = 0
     duplicated: Counter[Kind] = field(default_factory=Counter)
     fates: Counter[Fate] = field(default_factory=Counter)
     cut_short: Counter[str] = field(default_factory=Counter)
     not_called: Counter[str] = field(default_factory=Counter)
     slowest: tuple[float, int] = (0.0, 0)
+    slowest_for: str = ""
+    hung: int = 0
+    slowest_call: tuple[float, str] = (0.0, "none")
+    spared: int = 0
     #: Everything that must not be, each with its round, container and deliveries.
     problems: list[str] = field(default_factory=list)
 
@@ -64,7 +75,12 @@ class Figures:
             f"cut short ({_say(self.cut_short)}); void {fates[Fate.VOID]} of {self.starts_failed} starts that failed "
             f"({self.killed_at_start} as their container was killed); ended by itself before PreStop "
             f"{fates[Fate.NOT_DUE]}, and without a record {len(self.unrecorded)} {self.unrecorded}; "
-            f"slowest round {self.slowest[0]:.0f} s ({self.slowest[1]}); problems {len(self.problems)}"
+            f"ends that containerd has lost {len(self.ends_lost)} {self.ends_lost} and, until it was started again, "
+            f"{self.ends_mended}; "
+            f"slowest round {self.slowest[0]:.0f} s ({self.slowest[1]}: {self.slowest_for}); calls that hung "
+            f"{self.hung}, slowest call {self.slowest_call[0]:.1f} s ({self.slowest_call[1]}), kills spared for one "
+            f"{self.spared}; "
+            f"problems {len(self.problems)}"
         )
 
 

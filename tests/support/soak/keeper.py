@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 from tests.support.containerd import PrivateContainerd
@@ -17,6 +18,8 @@ from tests.support.cri import CRIError
 from tests.support.fronts import FRONTS, front_env
 from tests.support.hookshimd import Hookshim
 from tests.support.later import later
+from tests.support.soak.calls import HUNG, Calls
+from tests.support.soak.loss import lost_ends
 from tests.support.soak.moves import Kill, Victim
 from tests.support.waiting import PATIENCE
 
@@ -29,13 +32,17 @@ _RECOVERY = 0.25
 #: Seconds between two looks at the daemons.
 _LOOK = 0.01
 
+#: Seconds for which hookshim is asked whether it serves: so long that an answer that does not come is a call that hung.
+_ANSWER = HUNG + 5.0
+
 
 class Keeper:
     """The only hand on both processes. Its thread is started by start() and ended by finish() or abandon()."""
 
-    def __init__(self, daemon: Hookshim, containerd: PrivateContainerd, seed: int) -> None:
+    def __init__(self, daemon: Hookshim, containerd: PrivateContainerd, calls: Calls, seed: int) -> None:
         self._daemon = daemon
         self._containerd = containerd
+        self._calls = calls
         self._chance = Random(f"{seed} keeper")
         self._doors = Random(f"{seed} doors")
         self._lock = threading.Lock()
@@ -49,6 +56,12 @@ class Keeper:
         self.kills: Counter[Victim] = Counter()
         #: How many daemons were started with each front door.
         self.fronts: Counter[str] = Counter()
+        #: The front door of the last daemon that was started.
+        self.front = ""
+        #: How many kills were not made, since a call was overdue that they would have ended.
+        self.spared = 0
+        #: Containers whose end containerd had lost while calls waited for it: it was started again.
+        self.mended: set[str] = set()
         #: What went wrong with the daemons themselves.
         self.problems: list[str] = []
 
@@ -66,10 +79,11 @@ class Keeper:
     def finish(self) -> None:
         """Kill no more, and see that hookshim serves. Raises RuntimeError, TimeoutError."""
         self.abandon()
-        if not self._containerd.running:
-            self._containerd.launch()
-        if not self._daemon.running:
-            self._begin()
+        with self._calls.upset():
+            if not self._containerd.running:
+                self._containerd.launch()
+            if not self._daemon.running:
+                self._begin()
         self._daemon.wait_until_serving(2 * PATIENCE)
 
     def abandon(self) -> None:
@@ -82,6 +96,7 @@ class Keeper:
         try:
             while not self._over.wait(_LOOK):
                 self._none_ended()
+                self._mend()
                 if kill := self._hit():
                     self._strike(kill)
         except Exception as error:  # noqa: BLE001 - shown at the end, with all the rest
@@ -91,20 +106,49 @@ class Keeper:
         """Start again what ended without being killed; that is a problem."""
         if not self._daemon.running:
             self.problems.append(f"hookshim ended by itself with {self._daemon.exit_status}:\n{self._daemon.tail()}")
-            self._serve()
+            with self._calls.upset():
+                self._serve()
         if not self._containerd.running:
             self.problems.append("containerd ended by itself")
-            self._containerd.launch()
+            with self._calls.upset():
+                self._containerd.launch()
+
+    def _mend(self) -> None:
+        """Start containerd again if calls hang since it has lost a container's end, as only that helps."""
+        lost = set[str]()
+        if self._calls.hanging:
+            # a containerd that does not answer has lost nothing: the call that hangs is told
+            with suppress(CRIError, RuntimeError):
+                lost = lost_ends(self._containerd)
+        if not lost:
+            return
+        self.mended |= lost
+        self._calls.excuse()
+        with self._calls.upset():
+            self._containerd.restart()
 
     def _hit(self) -> Kill | None:
         now = time.monotonic()
         with self._lock:
             due = [kill for at, kill in self._aimed if at <= now]
             self._aimed = [(at, kill) for at, kill in self._aimed if at > now]
-        return due[0] if due and now >= self._rested_at else None
+        if not due or now < self._rested_at:
+            return None
+        if self._calls.overdue:
+            self.spared += 1
+            return None
+        return due[0]
 
     def _strike(self, kill: Kill) -> None:
         down_at = time.monotonic()
+        with self._calls.upset():
+            self._kill_and_start(kill)
+        self._until(self._serves)
+        # On a slow machine, too, callers are to get on between two kills.
+        now = time.monotonic()
+        self._rested_at = now + min(now - down_at, PATIENCE) / 2
+
+    def _kill_and_start(self, kill: Kill) -> None:
         hookshim, containerd = kill.victim is not Victim.CONTAINERD, kill.victim is not Victim.HOOKSHIM
         if containerd:
             self._containerd.kill()
@@ -121,10 +165,6 @@ class Keeper:
             launched.result()
         else:
             self._serve()
-        self._until(self._serves)
-        # On a slow machine, too, callers are to get on between two kills.
-        now = time.monotonic()
-        self._rested_at = now + min(now - down_at, PATIENCE) / 2
 
     def _kill(self) -> None:
         self._daemon.kill()
@@ -145,9 +185,9 @@ class Keeper:
         self._begin()
 
     def _begin(self) -> None:
-        front = self._doors.choice(FRONTS)
-        self._daemon.start(front_env(front), wait=False)
-        self.fronts[front] += 1
+        self.front = self._doors.choice(FRONTS)
+        self._daemon.start(front_env(self.front), wait=False)
+        self.fronts[self.front] += 1
 
     def _until(self, look: Callable[[], bool]) -> bool:
         """Whether that came true; not if the daemon has ended, or no more is to be done."""
@@ -168,7 +208,7 @@ class Keeper:
 
     def _serves(self) -> bool:
         try:
-            self._daemon.cri.version(timeout=5)
+            self._daemon.cri.version(_ANSWER)
         except CRIError:
             return False
         return True

@@ -18,7 +18,8 @@ class Story:
     ``broken``: a call for its start was cut off, so that the start may have failed.
 
     ``struck``: when its process was sent SIGKILL from outside, 0 if it was not. ``removed``: a caller was told that it
-    is. Times are in nanoseconds since the epoch, as containerd counts.
+    is. ``end_lost``: containerd has missed its end, and says UNKNOWN. Times are in nanoseconds since the epoch, as
+    containerd counts.
     """
 
     moves: Round
@@ -26,6 +27,7 @@ class Story:
     attempt: int = 0
     broken: bool = False
     removed: bool = False
+    end_lost: bool = False
     start_answer: str = ""
     stop_answers: list[str] = field(default_factory=list)
     #: When a caller was told that the container has ended.

@@ -28,6 +28,7 @@ class Tally:
         problems = list(story.problems)
         if story.container:
             figures.own_ends += story.ended_itself
+            figures.ends_lost += [story.moves.number] if story.end_lost else []
             figures.starts_failed += not story.started
             figures.killed_at_start += not story.started and bool(story.struck)
             if not story.started and not story.broken and not story.struck:
