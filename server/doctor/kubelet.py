@@ -103,7 +103,7 @@ def _flag(argv: Sequence[str], name: str) -> str:
 def _endpoint(told: Kubelet, config: Config) -> Finding:
     name = "kubelet"
     path = Path(told.endpoint.removeprefix("unix://") or "/")
-    set_it = f"set containerRuntimeEndpoint: unix://{config.listen} (or its flag), drain the node, and restart it"
+    set_it = f"set containerRuntimeEndpoint: unix://{config.listen} (or its flag), and restart it: pods run on"
     with suppress(OSError):
         if path.resolve() == config.listen.resolve():
             return ok(name, f"pid {told.pid} calls hookshim at {config.listen}")
