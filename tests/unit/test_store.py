@@ -11,9 +11,29 @@ from typing import Any
 
 import pytest
 
-from shim.changes import Change, InsertDelivery, InsertEvent, InsertOperation, UpdateDelivery, UpdateOperation
+from shim import moves
+from shim.changes import (
+    Change,
+    InsertDelivery,
+    InsertEvent,
+    InsertOperation,
+    NoteExecution,
+    UpdateDelivery,
+    UpdateOperation,
+)
 from shim.errors import JournalConflictError, JournalCorruptError, JournalError, JournalUnavailableError
-from shim.records import CONTAINER, DeliveryState, Event, Hook, OperationKind, OperationState, Outcome, Reason
+from shim.records import (
+    CONTAINER,
+    DeliveryState,
+    Event,
+    Execution,
+    Hook,
+    OperationKind,
+    OperationState,
+    Outcome,
+    Reason,
+    Stage,
+)
 from shim.rows import delivery_row, operation_row
 from shim.store import VERSION, Store, set_aside
 from tests.unit.records import REF, accepted, delivered, delivery, done, operation, write_version_1
@@ -53,6 +73,24 @@ def test_what_is_written_is_read_again(store: Store) -> None:
     assert store.open_operations() == [operation(2)]
     assert store.deliveries_of_open_operations() == [failed]
     assert store.events() == [event]
+
+
+def test_how_far_a_process_may_be_is_there_with_its_attempt(store: Store) -> None:
+    """A daemon that is killed right after the attempt's beginning is followed by one that looks for the process."""
+    starting, ran = Execution(Stage.STARTING), Execution(Stage.EXITED, 7, 70, 3)
+    at_once = replace(PRE_STOP, execution=starting)
+    store.commit([[InsertOperation(STOP), *moves.inserted(at_once)]])
+    assert store.deliveries_of("c1") == [at_once]
+    later = delivery(operation(2), state=DeliveryState.PENDING, attempts=0)
+    store.commit([[InsertOperation(operation(2)), InsertDelivery(later)]])
+    sent, changes = moves.sent(2.0, later, starting)
+    store.commit([changes])
+    assert store.deliveries_of("c2") == [sent] == [replace(sent, execution=starting)]
+    store.commit([[NoteExecution(sent.id, sent.attempts, ran)]])
+    assert store.deliveries_of("c2") == [replace(sent, execution=ran)]
+    again, changes = moves.sent(3.0, replace(sent, execution=ran))
+    store.commit([changes])
+    assert store.deliveries_of("c2") == [again] == [replace(again, execution=None)]
 
 
 @pytest.mark.parametrize(
