@@ -126,13 +126,13 @@ async def retain(journal: Journal, clock: SystemClock, hours: float) -> None:
 
 async def _clear_up(runtime: CriRuntime) -> None:
     """Delete the tasks of starts that the last daemon's end cut off, also of containers that have no record."""
-    for pause, after in zip(_LOOKS, (*_LOOKS[1:], None), strict=True):
+    for number, pause in enumerate(_LOOKS, start=1):
         await asyncio.sleep(pause)
         try:
             await runtime.clear_leftovers()
         except RuntimeCallError as error:
-            again = "until the next start" if after is None else f"again in {after:g} s"
-            log.warning("cannot look for what cut-off starts left behind", error=str(error), next=again)
+            looks = f"{number} of {len(_LOOKS)}"
+            log.warning("cannot look for what cut-off starts left behind", look=looks, error=str(error))
 
 
 def not_yet(config: Config, reason: str) -> str:

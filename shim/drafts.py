@@ -101,9 +101,13 @@ class Drafts:
             first = next((index for index, one in enumerate(deliveries) if one.state.open), None)
             if first is not None and at_once:
                 # It begins with the commit that accepts it.
-                one = deliveries[first]
-                begins = self._tools.begins(one)
-                deliveries[first] = replace(one, state=DeliveryState.DELIVERING, attempts=1, execution=begins)
+                foreseeing = self._tools.foreseeing(deliveries[first])
+                deliveries[first] = replace(
+                    deliveries[first],
+                    state=DeliveryState.DELIVERING,
+                    attempts=1,
+                    execution=foreseeing.begins if foreseeing else None,
+                )
         if problem:
             undeclared = self._delivery(operation, Hook.PRE_STOP, len(hooks), "{}", DeliveryState.FAILED, problem)
             deliveries.append(undeclared)

@@ -241,12 +241,14 @@ class HookRun:
             if self._taken_back(index):
                 return
         self._hurried[index].clear()
-        self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery, self._tools.begins(delivery))
+        foreseeing = self._tools.foreseeing(delivery)
+        execution = foreseeing.begins if foreseeing else None
+        self.deliveries[index], changes = sent(self._tools.clock.wall(), delivery, execution)
         self._changes += changes
         committed, self._committed = Failpoint.RECOVERY_SENT if again else self._committed, Failpoint.HOOK_SENT
         changes, self._changes = self._changes, []
         writing = self._write(changes, committed)
-        if self._tools.foreseeing(delivery):
+        if foreseeing:
             self._writing = self._tools.tasks.spawn(writing, f"send {delivery.id}")
         else:
             await writing

@@ -14,7 +14,7 @@ from shim.failpoints import Failpoint, Failpoints
 from shim.lifecycle import handler_from_json
 from shim.plan import Settings
 from shim.ports import Clock, Container, Foreseeing, Handler, Journal, Rules, Runtime
-from shim.records import Delivery, Event, Execution
+from shim.records import Delivery, Event
 
 T = TypeVar("T")
 
@@ -92,11 +92,6 @@ class Tools:
         handler: object = self.handlers.get(type(handler_from_json(delivery.handler).action))
         # isinstance of a protocol takes longer than many a step of a delivery.
         return cast("Foreseeing", handler) if hasattr(handler, "foresee") else None
-
-    def begins(self, delivery: Delivery) -> Execution | None:
-        """What is recorded with the beginning of each of its attempts."""
-        foreseeing = self.foreseeing(delivery)
-        return foreseeing.begins if foreseeing else None
 
     async def hit(self, name: Failpoint) -> None:
         """Pass a failpoint."""
